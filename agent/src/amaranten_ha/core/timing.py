@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every duration of the product, in one frozen table, and the inequalities between them.
+
+The figures are those of the profile table in the design: beat, dead and lease are chosen together
+so that a stalled agent's own kernel fences it before the peer starts, while a lost machine is
+noticed faster than its lease would end. No other module may hold a duration of its own that
+concerns liveness, roles or the lease.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranten_ha.core.errors import ConfigurationError
+
+MS_NS = 1_000_000
+SILENT_BEATS = 2
+PROBES_PER_LINK_MIN = 4
+PROBES_MIN = 8
+FENCED_PROBES = 3
+JIFFY_MS = 4
+"""One tick of the slowest common kernel (HZ=250); Debian's kernels are built with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The durations of one profile, in milliseconds."""
+
+    beat_ms: int
+    dead_ms: int
+    lease_ms: int
+    settle_ms: int = 0
+    isolated_ms: int = 15_000
+    isolated_alone_ms: int = 60_000
+    """Isolated start when no third party answers either."""
+    alone_ms: int = 1_000
+    """How much longer a take-over waits when no third party answers."""
+    linger_ms: int = 100
+    restarting_ms: int = 3_000
+    lag_in_sync_ms: int = 1_000
+    stop_ms: int = 5_000
+    """How long the stop of the service waits for its hand-over."""
+    defend_ms: int = 1_000
+    gate_check_ms: int = 100
+
+    def __post_init__(self) -> None:
+        if not self.settle_ms:
+            object.__setattr__(self, "settle_ms", self.lease_kernel_ms + self.beat_ms)
+        rules = (
+            (self.beat_ms > 0, "beat > 0"),
+            (self.dead_ms > SILENT_BEATS * self.beat_ms, "dead > 2 beats"),
+            (self.lease_ms > 2 * self.beat_ms, "lease > 2 beats"),
+            (self.settle_ms >= self.lease_kernel_ms, "settle >= lease"),
+            (self.lease_ms >= self.dead_ms, "lease >= dead"),
+            (self.restarting_ms >= self.lease_ms, "restarting >= lease"),
+        )
+        for holds, text in rules:
+            if not holds:
+                raise ConfigurationError(f"timers {self}: expected {text}")
+
+    @property
+    def lease_kernel_ms(self) -> int:
+        """The lease as the kernel keeps it: a multiple of 20 ms, plus one jiffy."""
+        return lease_kernel_ms(self.lease_ms)
+
+    @property
+    def probe_us(self) -> int:
+        """Interval of probes in microseconds: nine fit between silence noticed and dead."""
+        return (self.dead_ms - SILENT_BEATS * self.beat_ms) * 1000 // (PROBES_MIN + 1)
+
+    @property
+    def offer_ms(self) -> int:
+        """An offer that was not taken within ten beats is withdrawn."""
+        return 10 * self.beat_ms
+
+    @property
+    def grace_ms(self) -> int:
+        """After a late wake-up nobody is accused for three beats."""
+        return 3 * self.beat_ms
+
+    @property
+    def one_way_ms(self) -> int:
+        """A peer that does not hear us for ten dead times is deaf."""
+        return 10 * self.dead_ms
+
+
+def lease_kernel_ms(duration_ms: int) -> int:
+    """Round a duration up to a multiple of 20 ms, plus one jiffy (expiry is compared in jiffies)."""
+    return -(-duration_ms // 20) * 20 + JIFFY_MS
+
+
+PROFILES = {
+    "metal": Timing(beat_ms=5, dead_ms=14, lease_ms=60),
+    "fast": Timing(beat_ms=20, dead_ms=50, lease_ms=120),
+    "virtual": Timing(beat_ms=40, dead_ms=250, lease_ms=320),
+    "relaxed": Timing(beat_ms=200, dead_ms=1000, lease_ms=1400),
+}

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's two files as one frozen value; each error names file, key, value and expectation.
+
+The role `amaranten.ha.agent` writes both files; every service reads them once at its start.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amaranten_ha.core.errors import ConfigurationError
+from amaranten_ha.core.seal import KeyRing
+from amaranten_ha.core.timing import PROFILES, Timing
+
+CONFIG_PATH = Path("/etc/amaranten-ha/agent.toml")
+KEYS_PATH = Path("/etc/amaranten-ha/keys.toml")
+STATE_PATH = Path("/var/lib/amaranten-ha")
+RUN_PATH = Path("/run/amaranten-ha")
+LINKS_MAX = 32
+
+Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The pair: its id on the wire, its name, and the name of its row of durations."""
+
+    id: int
+    name: str
+    profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One of the two machines; number 1 is the primary, 2 the backup."""
+
+    name: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A logical interface with this node's device and the addresses on its network."""
+
+    name: str
+    link: int
+    role: str
+    device: str
+    own: tuple[Address, ...]
+    peer_own: tuple[Address, ...]
+    shared: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """Where the stream of the replica listens."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that an agent knows at its start."""
+
+    config_digest: str
+    ruleset_digest: str
+    cluster: Cluster
+    node: Node
+    peer: Node
+    interfaces: tuple[Interface, ...]
+    replication: Replication
+    gateways: tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]
+    keys: KeyRing
+
+    @property
+    def timing(self) -> Timing:
+        """The durations of the chosen profile."""
+        return PROFILES[self.cluster.profile]
+
+
+class _Table:
+    """One TOML table that is read key by key, so that every error can say where it is."""
+
+    def __init__(self, path: Path, where: str, values: Mapping[str, Any]) -> None:
+        self._path, self._where, self._values = path, where, values
+
+    def fail(self, key: str, expected: str) -> ConfigurationError:
+        found = repr(self._values[key]) if key in self._values else "missing"
+        return ConfigurationError(f"{self._path}: {self._where}{key} is {found}: expected {expected}")
+
+    def number(self, key: str, low: int, high: int) -> int:
+        value = self._values.get(key)
+        if type(value) is not int or not low <= value <= high:
+            raise self.fail(key, f"a number from {low} to {high}")
+        return value
+
+    def text(self, key: str, choices: tuple[str, ...] = ()) -> str:
+        value = self._values.get(key)
+        if not isinstance(value, str) or not value or (choices and value not in choices):
+            raise self.fail(key, f"one of {', '.join(choices)}" if choices else "a text")
+        return value
+
+    def table(self, key: str) -> _Table:
+        value = self._values.get(key)
+        if not isinstance(value, dict):
+            raise self.fail(key, "a table")
+        return _Table(self._path, f"{self._where}{key}.", value)
+
+    def tables(self, key: str) -> list[_Table]:
+        value = self._values.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self.fail(key, "a list of tables")
+        return [
+            _Table(self._path, f"{self._where}{key}[{index}].", item)
+            for index, item in enumerate(value)
+        ]
+
+    def addresses(self, key: str) -> tuple[Address, ...]:
+        value = self._values.get(key)
+        try:
+            if not isinstance(value, list):
+                raise ValueError
+            return tuple(ipaddress.ip_interface(item) for item in value)
+        except ValueError:
+            raise self.fail(key, "a list of addresses with prefix length") from None
+
+    def items(self) -> Mapping[str, Any]:
+        return self._values
+
+
+def load(config_path: Path = CONFIG_PATH, keys_path: Path = KEYS_PATH) -> Settings:
+    """Read and check both files; raises ConfigurationError with one sentence."""
+    root = _read(config_path)
+    cluster, network = root.table("cluster"), root.table("network")
+    node, peer = _node(root.table("node")), _node(root.table("peer"))
+    if node.number == peer.number or node.name == peer.name:
+        raise ConfigurationError(
+            f"{config_path}: peer is {peer.name} (number {peer.number}): expected another node"
+            f" than {node.name} (number {node.number})"
+        )
+    interfaces = tuple(_interface(table) for table in root.tables("interface"))
+    if len(interfaces) > LINKS_MAX or not any(each.role == "service" for each in interfaces):
+        raise root.fail("interface", f"1 to {LINKS_MAX} interfaces, one of them of role service")
+    if len({each.link for each in interfaces}) != len(interfaces):
+        raise root.fail("interface", "a link number of its own for each interface")
+    return Settings(
+        config_digest=root.text("config_digest"),
+        ruleset_digest=root.text("ruleset_digest"),
+        cluster=Cluster(
+            cluster.number("id", 1, 65535),
+            cluster.text("name"),
+            cluster.text("profile", tuple(PROFILES)),
+        ),
+        node=node,
+        peer=peer,
+        interfaces=interfaces,
+        replication=Replication(root.table("replication").number("port", 1, 65535)),
+        gateways=_gateways(network),
+        keys=_keys(keys_path),
+    )
+
+
+def _read(path: Path) -> _Table:
+    try:
+        with path.open("rb") as file:
+            return _Table(path, "", tomllib.load(file))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: is not TOML: {error}") from None
+
+
+def _node(table: _Table) -> Node:
+    return Node(table.text("name"), table.number("number", 1, 2))
+
+
+def _interface(table: _Table) -> Interface:
+    return Interface(
+        name=table.text("name"),
+        link=table.number("link", 1, 65535),
+        role=table.text("role", ("service", "sync")),
+        device=table.text("device"),
+        own=table.addresses("own"),
+        peer_own=table.addresses("peer_own"),
+        shared=table.addresses("shared"),
+    )
+
+
+def _gateways(table: _Table) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]:
+    return tuple(address.ip for address in table.addresses("gateways"))
+
+
+def _keys(path: Path) -> KeyRing:
+    root = _read(path)
+    ring: dict[int, bytes] = {}
+    for key_id, value in root.table("keys").items().items():
+        try:
+            ring[int(key_id)] = base64.b64decode(value, validate=True)
+        except (ValueError, TypeError, binascii.Error):
+            raise ConfigurationError(
+                f"{path}: keys.{key_id}: expected a number as id and 32 bytes in base64"
+            ) from None
+    try:
+        return KeyRing(ring, root.number("send_key", 1, 255))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
