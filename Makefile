@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Every target uses .venv, made from the pins in requirements/. PREFIX=name works on a lab of that name.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab \
+	lint ruff mypy sanity units pins clean
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONDONTWRITEBYTECODE := 1
+PREFIX ?=
+prefix := $(if $(PREFIX),--prefix $(PREFIX))
+python := .venv/bin/python
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: ## .venv with ansible-core and all tools, exactly as pinned in requirements/
+	@tools/make-venv
+
+agent: venv ## the agent's archive, roles/agent/files/amaranten-ha-agent.tar.gz
+	@$(python) tools/build_agent.py
+
+packages: ## build/packages: the .deb files that a bare node needs and cannot fetch itself
+	@tools/fetch-packages build/packages
+
+lab: venv ## boot the lab: two Debian nodes, their networks, a client, a server, a host on dmz
+	@tools/apt-need lab
+	@$(python) -m tests.lab up $(prefix)
+
+lab-down: venv ## remove the lab, and only that
+	@$(python) -m tests.lab down $(prefix)
+
+lab-status: venv ## what of the lab is up
+	@$(python) -m tests.lab status $(prefix)
+
+demo: venv ## deploy the pair in the lab, cut the active node's power under traffic, show what happened
+	@tools/apt-need lab
+	@$(MAKE) --no-print-directory agent packages
+	@$(python) -m tests.demo $(prefix)
+
+# Cheap first, the lab last, one pytest over everything: its closing line counts all.
+pytest := $(python) -m pytest -c pyproject.toml --rootdir .
+
+test: venv ## everything: units, house, lint, sanity, kernels, lab; one closing line
+	@tools/apt-need lab kernels
+	@$(MAKE) --no-print-directory agent packages
+	@$(pytest) agent/tests tests/house tests/tools tests/gatekeeping tests/kernels tests/integration
+
+test-fast: venv ## what one runs at every save, under 30 s: agent units, house, ruff, mypy
+	@$(pytest) -q agent/tests tests/house tests/gatekeeping/test_python.py
+
+test-kernels: venv agent ## the kernel facts on the kernels of Debian 12 and 13, in qemu
+	@tools/apt-need kernels
+	@$(pytest) -v tests/kernels
+
+test-lab: venv agent packages ## deploy, failover, return, switchover, lease: in a lab of its own
+	@tools/apt-need lab
+	@$(pytest) -v tests/integration
+
+lint: ruff mypy ## ruff, mypy --strict on the agent, ansible-lint production, yamllint
+	@tools/lint-ansible
+
+ruff: venv
+	@$(python) -m ruff check .
+
+mypy: venv
+	@$(python) -m mypy --config-file agent/pyproject.toml
+
+sanity: venv ## ansible-test sanity on the oldest and the newest supported ansible-core
+	@$(python) tools/ansible_test.py oldest sanity
+	@$(python) tools/ansible_test.py newest sanity
+
+units: venv ## ansible-test units on both
+	@$(python) tools/ansible_test.py oldest units
+	@$(python) tools/ansible_test.py newest units
+
+pins: venv ## resolve requirements/*.in anew into the exact pins of requirements/*.txt
+	@$(python) tools/resolve_pins.py
+
+clean: ## remove build/ and caches (not .venv, not a running lab: `make lab-down` first)
+	@rm -rf build/ansible-test build/packages build/mypy build/ruff build/pytest build/demo
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
