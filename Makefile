@@ -21,8 +21,9 @@ venv: ## .venv with ansible-core and all tools, exactly as pinned in requirement
 agent: venv ## the agent's archive, roles/agent/files/amaranten-ha-agent.tar.gz
 	@$(python) tools/build_agent.py
 
-packages: ## build/packages: the .deb files that a bare node needs and cannot fetch itself
-	@tools/fetch-packages build/packages
+packages: venv ## build/packages: the .deb files that a bare node needs and cannot fetch itself
+	@tools/apt-need packages
+	@$(python) tools/fetch_packages.py
 
 lab: venv ## boot the lab: two Debian nodes, their networks, a client, a server, a host on dmz
 	@tools/apt-need lab

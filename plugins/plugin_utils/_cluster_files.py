@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the pair looks like to the template, to the agent and to the roles.
+
+Enters a checked `Cluster`, leaves text and plain dicts.  Everything is a pure function of the pair,
+so that both nodes and two runs agree; no key's value comes through here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import typing as t
+
+from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster_checks import route_interface
+from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import Cluster, Interface
+
+DIGEST_LENGTH = 16
+
+
+def digest(value: object) -> str:
+    """A short fingerprint of plain data."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def number_of(cluster: Cluster, node: str) -> int:
+    """1 for the primary, 2 for the backup."""
+    return 1 if node == cluster.primary else 2
+
+
+def config_digest(cluster: Cluster) -> str:
+    """The fingerprint of the pair's configuration, the same on both nodes."""
+    return digest(
+        {
+            "id": cluster.id,
+            "name": cluster.name,
+            "profile": cluster.profile,
+            "keys": [cluster.key_ids, cluster.send_key],
+            "nodes": cluster.nodes,
+            "interfaces": [
+                [i.name, i.role, sorted(map(str, i.shared)), i.manage_addresses, i.mtu]
+                + [[node, i.sides[node].device, sorted(map(str, i.sides[node].addresses))] for node in cluster.nodes]
+                for i in cluster.interfaces
+            ],
+            "routes": [[str(r.to), str(r.via), r.interface] for r in cluster.routes],
+            "dns": [cluster.dns.servers, cluster.dns.search],
+            "port": cluster.replication_port,
+        }
+    )
+
+
+def context(cluster: Cluster, node: str) -> dict[str, t.Any]:
+    """The variable `ha` of the operator's template."""
+    peer = cluster.peer_of(node)
+    return {
+        "cluster": {
+            "id": cluster.id,
+            "name": cluster.name,
+            "profile": cluster.profile,
+            "replication_port": cluster.replication_port,
+        },
+        "node": {"name": node, "number": number_of(cluster, node)},
+        "peer": {"name": peer, "number": number_of(cluster, peer)},
+        "interfaces": {i.name: interface_context(i, node, peer) for i in cluster.interfaces},
+    }
+
+
+def interface_context(interface: Interface, node: str, peer: str) -> dict[str, t.Any]:
+    """One interface as the template sees it: addresses without and networks with their prefix."""
+    shared = [a for a in interface.shared if not a.ip.is_link_local]
+    own = interface.sides[node].addresses
+    theirs = interface.sides[peer].addresses
+    found: dict[str, t.Any] = {"name": interface.name, "role": interface.role}
+    found["device"] = interface.sides[node].device
+    for version in (4, 6):
+        found[f"shared{version}"] = [str(a.ip) for a in shared if a.version == version]
+        found[f"own{version}"] = [str(a.ip) for a in own if a.version == version]
+        found[f"peer{version}"] = [str(a.ip) for a in theirs if a.version == version]
+        found[f"networks{version}"] = [str(n) for n in interface.networks() if n.version == version]
+    return found
+
+
+def defines(cluster: Cluster, node: str) -> str:
+    """The lines that come before the operator's ruleset: `define lan = "enp1s0"`."""
+    return "".join(f'define {i.name} = "{i.sides[node].device}"\n' for i in cluster.interfaces)
+
+
+def agent_toml(cluster: Cluster, node: str, ruleset_source: str) -> str:
+    """agent.toml of a node: all that its agent knows about the pair, without secrets."""
+    peer = cluster.peer_of(node)
+    lines = [
+        "# Written by Ansible from ha_cluster: change it there.",
+        f"config_digest = {quoted(config_digest(cluster))}",
+        f"ruleset_digest = {quoted(digest(ruleset_source))}",
+        "",
+        "[cluster]",
+        f"id = {cluster.id}",
+        f"name = {quoted(cluster.name)}",
+        f"profile = {quoted(cluster.profile)}",
+    ]
+    for table, name in (("node", node), ("peer", peer)):
+        lines += ["", f"[{table}]", f"name = {quoted(name)}", f"number = {number_of(cluster, name)}"]
+    for interface in cluster.interfaces:
+        lines += [
+            "",
+            "[[interface]]",
+            f"name = {quoted(interface.name)}",
+            f"link = {interface.link}",
+            f"role = {quoted(interface.role)}",
+            f"device = {quoted(interface.sides[node].device)}",
+            f"own = {quoted([str(a) for a in interface.sides[node].addresses])}",
+            f"peer_own = {quoted([str(a) for a in interface.sides[peer].addresses])}",
+            f"shared = {quoted([str(a) for a in interface.shared])}",
+        ]
+    gateways = list(dict.fromkeys(str(r.via) for r in cluster.routes if r.is_default))
+    lines += ["", "[replication]", f"port = {cluster.replication_port}"]
+    lines += ["", "[network]", f"gateways = {quoted(gateways)}"]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(value: str | list[str]) -> str:
+    """A TOML string or list of strings; JSON's escapes are TOML's."""
+    return json.dumps(value, ensure_ascii=True)
+
+
+def networks_of(cluster: Cluster, node: str) -> list[dict[str, t.Any]]:
+    """What the role writes for the network manager: one entry per managed interface."""
+    found = []
+    for interface in cluster.interfaces:
+        if not interface.manage_addresses:
+            continue
+        own = [str(a) for a in interface.sides[node].addresses]
+        versions = {a.version for a in interface.sides[node].addresses}
+        # Shared addresses are put on as /32 and /128: where no own address brings the network's
+        # route, the file does.
+        on_link = [
+            str(a.network)
+            for a in interface.shared
+            if a.version not in versions and not a.ip.is_link_local
+        ]
+        routes = [
+            {"to": str(r.to), "via": str(r.via), "on_link": r.via.version not in versions}
+            for r in cluster.routes
+            if route_interface(cluster, r) is interface
+        ]
+        found.append(
+            {
+                "name": interface.name,
+                "device": interface.sides[node].device,
+                "addresses": own,
+                "on_link": list(dict.fromkeys(on_link)),
+                "routes": routes,
+                "mtu": interface.mtu,
+            }
+        )
+    return found
+
+
+def facts(cluster: Cluster, node: str) -> dict[str, t.Any]:
+    """The normalised pair for the roles' tasks, seen from a node; empty for the controller."""
+    devices = {n: [i.sides[n].device for i in cluster.interfaces] for n in cluster.nodes}
+    found: dict[str, t.Any] = {
+        "id": cluster.id,
+        "name": cluster.name,
+        "profile": cluster.profile,
+        "key_ids": list(cluster.key_ids),
+        "send_key": cluster.send_key,
+        "primary": cluster.primary,
+        "backup": cluster.backup,
+        "nodes": list(cluster.nodes),
+        "devices": devices,
+        "config_digest": config_digest(cluster),
+        "dns": {"servers": list(cluster.dns.servers), "search": list(cluster.dns.search)},
+        "replication_port": cluster.replication_port,
+    }
+    if node in cluster.nodes:
+        found["node"] = node
+        found["peer"] = cluster.peer_of(node)
+        found["networks"] = networks_of(cluster, node)
+        found["ha"] = context(cluster, node)
+    return found
