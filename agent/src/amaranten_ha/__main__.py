@@ -17,14 +17,15 @@ SERVICES = ("gate", "stage", "heart", "sync")
 def main(arguments: list[str]) -> int:
     """Run a service or a command; return its exit code (2 for bad input)."""
     if not arguments or arguments[0] not in SERVICES:
-        from amaranten_ha import cli
+        from amaranten_ha.cli import main as command
 
-        return cli.main(arguments)
+        return command(arguments)
     from amaranten_ha.core.errors import ConfigurationError, HaError
 
     service = importlib.import_module(f"amaranten_ha.{arguments[0]}")
     try:
-        return int(service.main(arguments[1:]))
+        code: int = service.main(arguments[1:])
+        return code
     except HaError as error:
         print(error, file=sys.stderr, flush=True)
         return 2 if isinstance(error, ConfigurationError) else 1

@@ -93,7 +93,8 @@ class _Table:
 
     def fail(self, key: str, expected: str) -> ConfigurationError:
         found = repr(self._values[key]) if key in self._values else "missing"
-        return ConfigurationError(f"{self._path}: {self._where}{key} is {found}: expected {expected}")
+        place = f"{self._path}: {self._where}{key}"
+        return ConfigurationError(f"{place} is {found}: expected {expected}")
 
     def number(self, key: str, low: int, high: int) -> int:
         value = self._values.get(key)

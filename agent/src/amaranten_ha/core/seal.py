@@ -65,9 +65,7 @@ class Sealer:
     def __init__(self, ring: KeyRing) -> None:
         self.send_id = ring.send_id
         self.accepted = tuple(sorted(ring.keys))
-        self._keys = {
-            key_id: hkdf(key, _HEARTBEAT_INFO) for key_id, key in ring.keys.items()
-        }
+        self._keys = {key_id: hkdf(key, _HEARTBEAT_INFO) for key_id, key in ring.keys.items()}
 
     def seal(self, body: bytes) -> bytes:
         """Return `body`, the id of the sealing key and the tag."""

@@ -85,7 +85,7 @@ class Timing:
 
 
 def lease_kernel_ms(duration_ms: int) -> int:
-    """Round a duration up to a multiple of 20 ms, plus one jiffy (expiry is compared in jiffies)."""
+    """Round up to a multiple of 20 ms, plus one jiffy: expiry is compared in jiffies."""
     return -(-duration_ms // 20) * 20 + JIFFY_MS
 
 

@@ -12,6 +12,8 @@ import contextlib
 import os
 import socket
 
+_SYSTEMCTL = "/usr/bin/systemctl"
+
 
 class Unit:
     """The notification socket of systemd, opened once."""
@@ -51,3 +53,13 @@ def kept() -> dict[str, int]:
     for descriptor in descriptors.values():
         os.set_inheritable(descriptor, False)
     return descriptors
+
+
+def follow_role(role: str) -> None:
+    """Start the systemd target of a role; it stops the other one, and nobody waits for it."""
+    with contextlib.suppress(OSError):
+        os.posix_spawn(
+            _SYSTEMCTL,
+            [_SYSTEMCTL, "--no-block", "start", f"amaranten-ha-{role}.target"],
+            {"PATH": "/usr/sbin:/usr/bin"},
+        )

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the settings and the state on disk to what the engine starts with; read once, at the start."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+from amaranten_ha import __version__
+from amaranten_ha.core.plan import LinkPlan, NodePlan
+from amaranten_ha.settings import STATE_PATH, Settings
+
+
+def plan_of(settings: Settings) -> NodePlan:
+    """Return what the engine needs of the settings."""
+    links = tuple(
+        LinkPlan(
+            number=each.link,
+            name=each.name,
+            service=each.role == "service",
+            own=tuple(address.ip for address in each.own),
+            peer_own=tuple(address.ip for address in each.peer_own),
+            shared=tuple(address.ip for address in each.shared),
+            gateways=tuple(
+                gateway
+                for gateway in settings.gateways
+                if any(gateway in address.network for address in each.own + each.shared)
+            ),
+        )
+        for each in settings.interfaces
+    )
+    return NodePlan(
+        cluster=settings.cluster.id,
+        name=settings.node.name,
+        number=settings.node.number,
+        peer_name=settings.peer.name,
+        peer_number=settings.peer.number,
+        links=links,
+        timing=settings.timing,
+        keys=settings.keys,
+        config_digest=bytes.fromhex(settings.config_digest),
+        ruleset_digest=bytes.fromhex(settings.ruleset_digest),
+        version=__version__,
+    )
+
+
+def last_active_epoch() -> int:
+    """Return the last epoch in which this node was active, as sync wrote it; 0 if never."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads((STATE_PATH / "epoch.json").read_text())["last_active"])
+    return 0

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The operator's tool: `amaranten-ha status | switchover | events | check`, over the control socket.
+
+An operator or a monitoring system enters. Exit codes: 0 done or well, 1 refused or not possible,
+2 bad input; `check` has those of Nagios plugins (0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from amaranten_ha import __version__
+from amaranten_ha.core.errors import HaError
+from amaranten_ha.io.desk import ask
+from amaranten_ha.settings import RUN_PATH
+
+SOCKET_PATH = RUN_PATH / "heart.sock"
+_ANSWER_S = 3.0
+_SWITCHOVER_S = 30.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    options = _parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return int(options.run(options))
+    except HaError as error:
+        if options.run is _check:
+            print(f"UNKNOWN - {error}")
+            return 3
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="amaranten-ha", description="Look at and steer this node of a firewall pair."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("status", _status, "show this node, its peer, and whether the spare would take over now"),
+        ("switchover", _switchover, "hand the active role over to the peer, and wait until done"),
+        ("events", _events, "show what happened on this node and why, newest last"),
+        ("check", _check, "say in one line, with Nagios exit codes, whether the pair is well"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+        command.set_defaults(run=run)
+        if name == "switchover":
+            command.add_argument(
+                "--reason", default="operator", help="what the log says (default: operator)"
+            )
+    return parser
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = ask(SOCKET_PATH, {"op": "status"}, _ANSWER_S)
+    del status["ok"]
+    print(json.dumps(status, indent=2) if options.json else _status_text(status))
+    return 0
+
+
+def _status_text(status: dict[str, Any]) -> str:
+    peer, replica = status["peer"], status["replica"]
+    lines = [
+        f"{status['node']} is {status['role']} ({status['reason']}, for {status['since_s']:g} s),"
+        f" epoch {status['epoch']}, profile {status['profile']}, version {status['version']}",
+        f"{peer['node']} is {peer['role']} ({peer['silence']})",
+        "the spare would take over now" if status["ready"] else "the spare is NOT ready:",
+        *(f"  - {reason}" for reason in status["reasons"]),
+        f"replica: {replica['state']}, {replica['entries']} entries, lag {replica['lag_ms']} ms"
+        + (f" ({replica['reason']})" if replica["reason"] else ""),
+        f"gate: {'intact' if status['gate']['intact'] else status['gate']['problem']},"
+        f" {'open' if status['gate']['open'] else 'closed'}",
+    ]
+    for name, link in status["links"].items():
+        heard = "never" if link["last_heard_ms"] is None else f"{link['last_heard_ms']} ms ago"
+        carrier = "carrier" if link["carrier"] else "NO CARRIER"
+        problem = f", {link['problem']}" if link["problem"] else ""
+        lines.append(f"  {name:<8} {link['device']:<15} {carrier}, heard {heard}{problem}")
+    return "\n".join(lines + [f"note: {note}" for note in status["notes"]])
+
+
+def _switchover(options: argparse.Namespace) -> int:
+    request = {"op": "switchover", "reason": options.reason}
+    began = time.monotonic()
+    answer = ask(SOCKET_PATH, request, _SWITCHOVER_S)
+    took_ms = round((time.monotonic() - began) * 1000)
+    if options.json:
+        print(json.dumps({"done": answer["ok"], "reasons": answer["reasons"], "ms": took_ms}))
+    elif answer["ok"]:
+        print(f"handed over in {took_ms} ms")
+    else:
+        print("refused: " + "; ".join(answer["reasons"]), file=sys.stderr)
+    return 0 if answer["ok"] else 1
+
+
+def _events(options: argparse.Namespace) -> int:
+    answer = ask(SOCKET_PATH, {"op": "events"}, _ANSWER_S)
+    if options.json:
+        print(json.dumps(answer["events"], indent=2))
+        return 0
+    for event in answer["events"]:
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
+        print(f"{moment}.{int(event['time'] % 1 * 1000):03d} {event['kind']:<6} {event['text']}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    status = ask(SOCKET_PATH, {"op": "status"}, _ANSWER_S)
+    peer = status["peer"]
+    roles = f"{status['node']} {status['role']}, {peer['node']} {peer['role']} ({peer['state']})"
+    nobody_active = status["role"] != "active" and peer["role"] != "active"
+    if status["role"] == "fault" or nobody_active:
+        code, word = 2, "CRITICAL"
+    elif not status["ready"]:
+        code, word = 1, "WARNING"
+    else:
+        code, word = 0, "OK"
+    text = "; ".join([roles, *status["reasons"]])
+    if options.json:
+        print(json.dumps({"code": code, "state": word, "text": text}))
+    else:
+        print(f"{word} - {text}")
+    return code

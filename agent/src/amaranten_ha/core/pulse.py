@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who is alive: what was heard of the peer on each link, and what its kernel still answers.
+
+Heart enters with heartbeats, with answers to its probes and with the time. Silence has three kinds
+that are observed and not inferred (design, section 3): the agent is lost and its kernel has fenced
+it; the agent is silent but its kernel still forwards; the machine is lost. Probing begins after
+two silent beats and never stops by itself, so a verdict can only grow out of fresh evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from amaranten_ha.core.beat import Beat, Kind
+from amaranten_ha.core.seal import ReplayWindow
+from amaranten_ha.core.timing import (
+    FENCED_PROBES,
+    MS_NS,
+    PROBES_MIN,
+    PROBES_PER_LINK_MIN,
+    SILENT_BEATS,
+    Timing,
+)
+
+
+class Silence(Enum):
+    """What the peer's silence means."""
+
+    UNKNOWN = "never heard"
+    HEARD = "alive"
+    SILENT = "silent"
+    FORWARDING = "silent, but its kernel forwards"
+    AGENT = "agent lost"
+    MACHINE = "machine lost"
+    FAREWELL = "stopped"
+
+
+class Target(Enum):
+    """Which address of the peer a probe asked for."""
+
+    OWN = "own"
+    SHARED = "shared"
+
+
+@dataclass(slots=True)
+class LinkPulse:
+    """What is known of one link, towards us."""
+
+    number: int
+    probes_own: bool
+    probes_shared: bool
+    usable: bool = False
+    heard_ns: int | None = None
+    peer_mac: bytes | None = None
+    beats: int = 0
+    lost: int = 0
+    unanswered: int = 0
+    shared_seen: bool = False
+    """A shared address answered here since the last answer for an own address."""
+    next_sequence: int = 0
+
+
+class Pulse:
+    """The peer's signs of life on all links."""
+
+    def __init__(self, timing: Timing, links: Iterable[LinkPulse], session: int) -> None:
+        self._timing = timing
+        self.links = {link.number: link for link in links}
+        self._my_session = session
+        self._windows: dict[int, ReplayWindow] = {}
+        self.session = 0
+        """The peer's session, once it has proved that it hears ours."""
+        self.sequence = 0
+        """The highest sequence number that was heard in the peer's session."""
+        self.candidate = 0
+        """Session of beats that have not proved to be fresh: echoed, not believed."""
+        self.unfresh_ns: int | None = None
+        self.heard_ns: int | None = None
+        self.beat: Beat | None = None
+        self._answer_ns: int | None = None
+        self._fenced_run = 0
+        self._forwarding = False
+        self._farewell = False
+        self.echo_sequence = 0
+        self.echo_ns: int | None = None
+
+    def fresh(self, link: int, beat: Beat, at_ns: int) -> bool:
+        """Say whether a sealed beat is fresh: of a session that echoes ours, and not a repeat."""
+        if self._my_session not in (beat.echo_session, beat.echo_candidate):
+            self.candidate = beat.session
+            self.unfresh_ns = at_ns
+            return False
+        if beat.session != self.session:
+            self.session = beat.session
+            self.sequence = 0
+            self._windows = {}
+        return self._windows.setdefault(link, ReplayWindow()).accept(beat.sequence)
+
+    def heard(self, link_number: int, beat: Beat, source_mac: bytes, at_ns: int) -> None:
+        """Take in a fresh heartbeat that arrived on a link at `at_ns`."""
+        link = self.links[link_number]
+        if link.beats and beat.sequence > link.next_sequence:
+            link.lost += beat.sequence - link.next_sequence
+        link.next_sequence = beat.sequence + 1
+        link.beats += 1
+        link.heard_ns = max(at_ns, link.heard_ns or at_ns)
+        link.peer_mac = source_mac
+        self.heard_ns = max(at_ns, self.heard_ns or at_ns)
+        if beat.sequence >= self.sequence:
+            self.sequence = beat.sequence
+            self.beat = beat
+            self._farewell = beat.kind is Kind.FAREWELL
+        if beat.echo_session == self._my_session and beat.echo_sequence > self.echo_sequence:
+            self.echo_sequence = beat.echo_sequence
+            self.echo_ns = at_ns
+        self._fenced_run = 0
+        self._forwarding = False
+        for each in self.links.values():
+            each.unanswered = 0
+            each.shared_seen = False
+
+    def answered(self, link_number: int, target: Target, at_ns: int) -> None:
+        """Take in the peer's kernel's answer to a probe.
+
+        On one link answers arrive in the order of the questions, and the shared address is asked
+        for first: an own answer without a shared one before it means that the gate is closed.
+        """
+        if not self.probing(at_ns):
+            return
+        link = self.links[link_number]
+        self._answer_ns = max(at_ns, self._answer_ns or at_ns)
+        link.unanswered = 0
+        if target is Target.SHARED:
+            link.shared_seen = True
+            self._forwarding = True
+            self._fenced_run = 0
+            return
+        if link.probes_shared:
+            if not link.shared_seen:
+                self._fenced_run += 1
+            link.shared_seen = False
+        if self._fenced_run >= FENCED_PROBES:
+            self._forwarding = False
+
+    def probed(self, link_number: int) -> None:
+        """Note that a round of probes has left on a link."""
+        self.links[link_number].unanswered += 1
+
+    def probing(self, now_ns: int) -> bool:
+        """Say whether the peer has been silent for long enough to be probed."""
+        return self.silent_ns(now_ns) >= SILENT_BEATS * self._timing.beat_ms * MS_NS
+
+    def silent_ns(self, now_ns: int) -> int:
+        """How long nothing was heard of the peer on any link; a very long time if never."""
+        return now_ns - self.heard_ns if self.heard_ns is not None else 1 << 62
+
+    def silence(self, now_ns: int) -> Silence:
+        """Judge the peer's silence; call it after everything that arrived was taken in."""
+        if self.heard_ns is None:
+            return Silence.UNKNOWN
+        if self._farewell:
+            return Silence.FAREWELL
+        if not self.probing(now_ns):
+            return Silence.HEARD
+        if self._machine_lost(now_ns):
+            return Silence.MACHINE
+        if self._fenced_run >= FENCED_PROBES:
+            return Silence.AGENT
+        return Silence.FORWARDING if self._forwarding else Silence.SILENT
+
+    def _machine_lost(self, now_ns: int) -> bool:
+        timing = self._timing
+        if self.silent_ns(now_ns) < timing.dead_ms * MS_NS:
+            return False
+        quiet_ns = (timing.dead_ms - SILENT_BEATS * timing.beat_ms) * MS_NS
+        if self._answer_ns is not None and now_ns - self._answer_ns < quiet_ns:
+            return False
+        counts = [
+            link.unanswered
+            for link in self.links.values()
+            if link.usable and (link.probes_own or link.probes_shared)
+        ]
+        return bool(counts) and min(counts) >= PROBES_PER_LINK_MIN and sum(counts) >= PROBES_MIN
+
+    def alive(self, now_ns: int) -> bool:
+        """Say whether the peer's agent was heard within `dead` and has not said farewell."""
+        return not self._farewell and self.silent_ns(now_ns) < self._timing.dead_ms * MS_NS
+
+    def hears_me(self, now_ns: int) -> bool:
+        """Say whether the peer has echoed something new of ours within the one-way time."""
+        return self.echo_ns is not None and now_ns - self.echo_ns < self._timing.one_way_ms * MS_NS

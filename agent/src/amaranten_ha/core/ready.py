@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One answer to "would the spare take over now?", with every reason, the same on both nodes.
+
+Heart enters with what it knows of the two; the answer gates a switchover and is what an operator
+reads. `hand_over` holds what makes a planned switch lose something; `spare` adds what makes an
+unplanned one a risk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranten_ha.core.beat import Beat, Flag, Replica, ReplicaState, Role
+from amaranten_ha.core.timing import Timing
+
+SHARE_PERMILLE_MIN = 999
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """The passive node as either of the two sees it."""
+
+    name: str
+    alive: bool
+    role: Role
+    held: bool
+    eligible: bool
+    hears_active: bool
+    replica: Replica
+
+
+def spare_of_peer(name: str, alive: bool, beat: Beat | None, hears_me: bool) -> Spare:
+    """See the peer as the spare, by its newest heartbeat."""
+    if beat is None:
+        return Spare(name, False, Role.STARTING, False, False, False, Replica())
+    return Spare(
+        name,
+        alive,
+        beat.role,
+        Flag.HELD in beat.flags,
+        Flag.ELIGIBLE in beat.flags,
+        hears_me,
+        beat.replica,
+    )
+
+
+def hand_over(spare: Spare, timing: Timing) -> tuple[str, ...]:
+    """Return why the spare could not take a hand-over without a loss; empty if it could."""
+    if not spare.alive:
+        return (f"{spare.name} is not heard",)
+    reasons = []
+    if spare.role is not Role.PASSIVE:
+        reasons.append(f"{spare.name} is {spare.role.word}, not passive")
+    if spare.held:
+        reasons.append(f"{spare.name} is held in maintenance")
+    if not spare.eligible:
+        reasons.append(f"{spare.name} says that it is not eligible")
+    if not spare.hears_active:
+        reasons.append(f"{spare.name} does not hear the active node")
+    replica = spare.replica
+    if replica.state is not ReplicaState.SYNCED:
+        reasons.append(f"the replica on {spare.name} is {replica.state.name.lower()}")
+    elif replica.lag_ms > timing.lag_in_sync_ms:
+        reasons.append(f"the replica on {spare.name} lags by {replica.lag_ms} ms")
+    elif replica.share_permille < SHARE_PERMILLE_MIN:
+        reasons.append(f"the replica on {spare.name} holds {replica.share_permille / 10:.1f} %")
+    return tuple(reasons)
+
+
+def differences(config_digest: bytes, ruleset_digest: bytes, beat: Beat | None) -> tuple[str, ...]:
+    """Return in words what the two nodes do not have in common."""
+    if beat is None:
+        return ()
+    reasons = []
+    if beat.config_digest != config_digest:
+        reasons.append("the two nodes have different configurations")
+    if beat.ruleset_digest != ruleset_digest:
+        reasons.append("the two nodes have different rulesets")
+    return tuple(reasons)

@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Heart: heartbeats, liveness, the role, the lease and the shared addresses, in real time.
+
+One turn is the whole program: note how late it is; hear everything that arrived; decide once;
+perform the actions in order; beat. Everything that a take-over needs was built before. Heart never
+reads or writes a file after its start, never waits for another process, and touches the disk not
+at all: sync keeps the epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+from amaranten_ha import report
+from amaranten_ha.assembly import last_active_epoch, plan_of
+from amaranten_ha.core.announcer import Announcer
+from amaranten_ha.core.beat import ETHERTYPE, Kind, Replica, ReplicaState, Role
+from amaranten_ha.core.ether import answer
+from amaranten_ha.core.node import Node
+from amaranten_ha.core.role import Action, Rule
+from amaranten_ha.core.timing import MS_NS
+from amaranten_ha.core.trace import Trace
+from amaranten_ha.io.desk import Client, Desk
+from amaranten_ha.io.gate import GateReader, GateState
+from amaranten_ha.io.links import Addresses, Links
+from amaranten_ha.io.loop import Timer, become_real_time
+from amaranten_ha.io.ports import Port
+from amaranten_ha.io.unit import Unit, follow_role
+from amaranten_ha.settings import RUN_PATH, Settings, load
+
+SOCKET_NAME = "heart.sock"
+_WATCHDOG_NS = 1000 * MS_NS
+_UPKEEP_NS = 1000 * MS_NS
+_REPLICA_STALE_NS = 1500 * MS_NS
+_TURN_RULES_MAX = 3
+_HOLDERS = (Role.ACTIVE, Role.HANDING_OVER)
+
+
+class Heart:
+    """The assembly of one node: the engine between its sockets."""
+
+    def __init__(self, settings: Settings) -> None:
+        now_ns = time.monotonic_ns()
+        self._settings = settings
+        self._node = Node(plan_of(settings), secrets.randbits(63), last_active_epoch(), now_ns)
+        self._timing = settings.timing
+        self._ports = [Port(each, settings.cluster.id) for each in settings.interfaces]
+        self._links = Links(each.device for each in settings.interfaces)
+        self._addresses = Addresses()
+        self._gate = GateReader(settings)
+        self._gate_state = GateState(False, False, False, "not read yet")
+        self._desk = Desk(RUN_PATH / SOCKET_NAME)
+        self._clients: list[Client] = []
+        self._waiting: Client | None = None
+        self._told: dict[str, Any] = {}
+        self._announcer = Announcer()
+        self._trace = Trace()
+        self._unit = Unit()
+        self._timer = Timer()
+        self._wakeup, signal_end = socket.socketpair()
+        self._wakeup.setblocking(False)
+        signal_end.setblocking(False)
+        signal.set_wakeup_fd(signal_end.fileno())
+        self._signal_end = signal_end
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        self._epoll = select.epoll()
+        for each in (self._links, self._desk, self._timer, self._wakeup):
+            self._epoll.register(each.fileno(), select.EPOLLIN)
+        self._beat_ns = self._beat_due_ns = now_ns
+        self._gate_due_ns = self._upkeep_due_ns = self._watchdog_due_ns = now_ns
+        self._replica_ns = now_ns
+        self._replica_reason = "sync has not reported yet"
+        self._stop_ns: int | None = None
+        self._leave_ns: int | None = None
+        os.set_blocking(sys.stderr.fileno(), False)
+        self._bind()
+        self._notes = become_real_time()
+
+    def run(self) -> int:
+        """Turn until the service is stopped; return the exit code."""
+        self._say(f"{self._settings.node.name} starts, epoch {self._node.last_active}")
+        for note in self._notes:
+            self._say(note)
+        self._unit.notify("READY=1")
+        while self._leave_ns is None or time.monotonic_ns() < self._leave_ns:
+            self._epoll.poll()
+            self.turn(time.monotonic_ns())
+        self._send(Kind.FAREWELL)
+        self._addresses.take_off(self._shared())
+        self._say("stopped")
+        return 0
+
+    def turn(self, now_ns: int) -> None:
+        """Look, decide, act, beat; then set the timer for the next turn."""
+        self._node.woke(now_ns - self._timer.at_ns, now_ns - self._beat_ns, now_ns)
+        self._hear()
+        if self._links.drain():
+            self._bind()
+            self._gate_due_ns = now_ns
+        self._read_gate(now_ns)
+        self._serve()
+        now_ns = time.monotonic_ns()
+        self._stop_if_asked(now_ns)
+        self._decide(now_ns)
+        self._beat(now_ns)
+        for probe in self._node.probes(now_ns):
+            self._port(probe.link).ask(probe)
+        if self._node.role in _HOLDERS and self._announcer.due(now_ns):
+            self._announce()
+        self._keep_up(now_ns)
+        due_ns = [self._beat_due_ns, self._gate_due_ns, self._node.due_ns(now_ns)]
+        due_ns += [self._announcer.next_ns(self._beat_due_ns), self._leave_ns or self._beat_due_ns]
+        self._timer.arm(min(due_ns))
+
+    # Look
+
+    def _hear(self) -> None:
+        for port in self._ports:
+            if port.socket is None:
+                continue
+            link, mac = port.interface.link, port.socket.mac
+            for received in port.socket.drain():
+                data = received.data
+                if int.from_bytes(data[12:14]) == ETHERTYPE:
+                    message = data[14:]
+                    self._node.hear(link, message, data[6:12], received.at_ns)
+                elif (found := answer(data)) and found.mac != mac:
+                    self._node.answer(link, found.address, found.mac, received.at_ns)
+
+    def _bind(self) -> None:
+        now_ns = time.monotonic_ns()
+        for port in self._ports:
+            had = port.socket
+            if port.bind(self._links.devices.get(port.interface.device)):
+                if had:
+                    with contextlib.suppress(OSError, ValueError):
+                        self._epoll.unregister(had.fileno())
+                if port.socket:
+                    self._epoll.register(port.socket.fileno(), select.EPOLLIN)
+                    self._upkeep_due_ns = now_ns
+                self._say(f"{port.interface.name}: {port.problem or 'bound to its device'}")
+            self._node.set_carrier(port.interface.link, port.carrier, now_ns)
+
+    def _read_gate(self, now_ns: int) -> None:
+        if now_ns < self._gate_due_ns:
+            return
+        self._gate_due_ns = now_ns + self._timing.gate_check_ms * MS_NS
+        state = self._gate.check()
+        if state.problem != self._gate_state.problem:
+            self._say(f"gate: {state.problem or 'intact'}")
+        self._gate_state = state
+
+    # Decide and act
+
+    def _decide(self, now_ns: int) -> None:
+        fault = "" if self._gate_state.intact else f"gate: {self._gate_state.problem}"
+        for _ in range(_TURN_RULES_MAX):
+            before = self._node.role
+            rule = self._node.decide(now_ns, fault)
+            if rule is None:
+                return
+            for action in rule.actions:
+                self._perform(action, now_ns)
+            self._after(rule, before)
+
+    def _perform(self, action: Action, now_ns: int) -> None:
+        if action is Action.CLAIM:
+            self._node.next_beat()
+            self._send(Kind.BEAT)
+            self._beat_ns, self._beat_due_ns = now_ns, now_ns + self._timing.beat_ms * MS_NS
+        elif action is Action.OFFER and self._node.offer:
+            self._push({"push": "barrier", "id": self._node.offer.barrier})
+        elif action is Action.CLOSE_GATE:
+            self._send(Kind.CLOSE)
+        elif action is Action.LINGER:
+            self._send(Kind.LINGER)
+        elif action is Action.ADDRESSES_ON:
+            self._say_all(self._addresses.put_on(self._shared()))
+        elif action is Action.ADDRESSES_OFF:
+            self._announcer.stop()
+            self._say_all(self._addresses.take_off(self._shared()))
+        elif action is Action.ANNOUNCE:
+            self._announcer.begin(now_ns)
+
+    def _after(self, rule: Rule, before: Role) -> None:
+        node = self._node
+        if rule.to is before:
+            self._say(f"{node.role.word}: {rule.reason}", "claim")
+            return
+        self._say(f"{before.word} -> {node.role.word}: {node.reason} (epoch {node.epoch})", "role")
+        if self._waiting and rule.to is not Role.HANDING_OVER:
+            done = rule.to is Role.PASSIVE
+            reasons = [] if done else [rule.reason]
+            self._waiting.say({"ok": done, "reasons": reasons})
+            self._waiting = None
+        withdrawn = before is Role.HANDING_OVER and rule.to is Role.ACTIVE
+        if rule.to in (Role.ACTIVE, Role.PASSIVE) and not withdrawn:
+            follow_role(rule.to.word)
+
+    def _stop_if_asked(self, now_ns: int) -> None:
+        node = self._node
+        with contextlib.suppress(BlockingIOError):
+            received = self._wakeup.recv(64)
+            if signal.SIGTERM in received or signal.SIGINT in received:
+                self._stop_ns = self._stop_ns or now_ns
+                if node.role is Role.ACTIVE and not node.hand_over_reasons(now_ns):
+                    node.switchover = "stopping"
+        if self._stop_ns is None or self._leave_ns is not None:
+            return
+        waits = node.role is Role.HANDING_OVER or node.switchover
+        if waits and now_ns - self._stop_ns < self._timing.stop_ms * MS_NS:
+            return
+        handed_over = node.reason == "handed over"
+        self._leave_ns = now_ns + (self._timing.linger_ms * MS_NS if handed_over else 0)
+
+    # Beat
+
+    def _beat(self, now_ns: int) -> None:
+        if now_ns < self._beat_due_ns:
+            return
+        beat_ns = self._timing.beat_ms * MS_NS
+        self._beat_due_ns = max(self._beat_due_ns + beat_ns, now_ns)
+        self._beat_ns = now_ns
+        self._node.next_beat()
+        self._send(self._node.kind(now_ns))
+
+    def _send(self, kind: Kind) -> None:
+        silent = self._node.pulse.probing(time.monotonic_ns())
+        for port in self._ports:
+            link = port.interface.link
+            peer_mac = None if silent else self._node.pulse.links[link].peer_mac
+            port.beat(self._node.message(link, kind), peer_mac)
+
+    def _announce(self) -> None:
+        for port in self._ports:
+            port.announce()
+
+    def _shared(self) -> list[tuple[int, bytes]]:
+        return [address for port in self._ports for address in port.shared]
+
+    def _port(self, link: int) -> Port:
+        return next(port for port in self._ports if port.interface.link == link)
+
+    def _keep_up(self, now_ns: int) -> None:
+        self._tell_followers(now_ns)
+        if now_ns - self._replica_ns > _REPLICA_STALE_NS:
+            self._node.replica = Replica(ReplicaState.STALE)
+            self._replica_reason = "sync does not report"
+        if now_ns >= self._watchdog_due_ns:
+            self._watchdog_due_ns = now_ns + _WATCHDOG_NS
+            self._unit.notify("WATCHDOG=1", f"STATUS={self._node.role.word}: {self._node.reason}")
+        if now_ns < self._upkeep_due_ns or not self._gate_state.intact:
+            return
+        self._upkeep_due_ns = now_ns + _UPKEEP_NS
+        present = self._addresses.present() & set(self._shared())
+        if self._node.role in _HOLDERS:
+            missing = [each for each in self._shared() if each not in present]
+            if missing:
+                self._say_all(self._addresses.put_on(missing))
+                self._announcer.begin(now_ns)
+        else:
+            self._say_all(self._addresses.take_off(present))
+
+    # Serve
+
+    def _serve(self) -> None:
+        client = self._desk.accept(len(self._clients))
+        if client:
+            self._clients.append(client)
+            self._epoll.register(client.fileno(), select.EPOLLIN)
+        for client in self._clients:
+            while client.open and (request := client.hear()):
+                self._answer(client, request)
+        if self._waiting and not self._waiting.open:
+            self._waiting = None
+        self._clients = [client for client in self._clients if client.open]
+
+    def _answer(self, client: Client, request: dict[str, Any]) -> None:
+        now_ns = time.monotonic_ns()
+        operation = request.get("op")
+        if operation == "replica":
+            self._take_replica(request, now_ns)
+        elif operation == "follow":
+            client.follows = True
+            self._told = {}
+        elif operation == "status":
+            client.say({"ok": True, **self._status(now_ns)})
+        elif operation == "events":
+            found = report.events(self._trace.newest(), now_ns, time.time_ns())
+            client.say({"ok": True, "events": found})
+        elif operation == "switchover":
+            self._ask_switchover(client, str(request.get("reason") or "operator"), now_ns)
+        else:
+            client.say({"ok": False, "reasons": [f"unknown request {operation!r}"]})
+
+    def _ask_switchover(self, client: Client, reason: str, now_ns: int) -> None:
+        node = self._node
+        reasons = list(node.hand_over_reasons(now_ns))
+        if node.role is not Role.ACTIVE:
+            peer = self._settings.peer.name
+            reasons = [f"this node is {node.role.word}, only the active one hands over: ask {peer}"]
+        elif node.switchover or self._waiting:
+            reasons = ["a switchover is under way"]
+        if reasons:
+            client.say({"ok": False, "reasons": reasons})
+            return
+        node.switchover = reason
+        self._waiting = client
+
+    def _take_replica(self, request: dict[str, Any], now_ns: int) -> None:
+        try:
+            self._node.replica = Replica(
+                state=ReplicaState[str(request["state"]).upper()],
+                barrier=int(request["barrier"]),
+                entries=int(request["entries"]),
+                lag_ms=int(request["lag_ms"]),
+                share_permille=int(request["share_permille"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            self._replica_reason = "sync sent a report that cannot be read"
+            return
+        self._replica_reason = str(request.get("reason", ""))
+        self._replica_ns = now_ns
+
+    def _status(self, now_ns: int) -> dict[str, Any]:
+        gate = {
+            "intact": self._gate_state.intact,
+            "open": self._gate_state.open_lease,
+            "problem": self._gate_state.problem,
+        }
+        return report.status(
+            self._node,
+            self._settings,
+            self._ports,
+            gate,
+            self._replica_reason,
+            self._notes,
+            now_ns,
+        )
+
+    def _tell_followers(self, now_ns: int) -> None:
+        role = {
+            "push": "role",
+            "role": self._node.role.word,
+            "epoch": self._node.epoch,
+            "last_active": self._node.last_active,
+        } | report.peer(self._node, now_ns)
+        if role != self._told:
+            self._told = role
+            self._push(role)
+
+    def _push(self, news: dict[str, Any]) -> None:
+        for client in self._clients:
+            if client.follows and client.open:
+                client.say(news)
+
+    def _say_all(self, lines: list[str]) -> None:
+        for line in lines:
+            self._say(line)
+
+    def _say(self, text: str, kind: str = "note") -> None:
+        self._trace.add(time.monotonic_ns(), kind, text)
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), f"{text}\n".encode())
+
+
+def main(arguments: list[str]) -> int:
+    """Run the service."""
+    del arguments
+    return Heart(load()).run()

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node says of itself to an operator: the status and the events as plain values for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from amaranten_ha import __version__
+from amaranten_ha.core.node import Node
+from amaranten_ha.core.timing import MS_NS
+from amaranten_ha.core.trace import Event
+from amaranten_ha.io.ports import Port
+from amaranten_ha.settings import Settings
+
+
+def status(
+    node: Node,
+    settings: Settings,
+    ports: Iterable[Port],
+    gate: dict[str, Any],
+    replica_reason: str,
+    notes: Iterable[str],
+    now_ns: int,
+) -> dict[str, Any]:
+    """Return the status object; its keys are documented in docs/status.md."""
+    beat = node.pulse.beat
+    reasons = node.ready_reasons(now_ns)
+    replica = node.replica
+    return {
+        "node": settings.node.name,
+        "role": node.role.word,
+        "reason": node.reason,
+        "since_s": round((now_ns - node.since_ns) / 1e9, 1),
+        "held": node.held,
+        "epoch": node.epoch,
+        "version": __version__,
+        "cluster": {"id": settings.cluster.id, "name": settings.cluster.name},
+        "profile": settings.cluster.profile,
+        "peer": {
+            "node": settings.peer.name,
+            "role": beat.role.word if beat else "unknown",
+            "state": _peer_state(node, now_ns),
+            "silence": node.pulse.silence(now_ns).value,
+            "version": beat.version if beat else "",
+            "epoch": beat.epoch if beat else 0,
+        },
+        "ready": not reasons,
+        "reasons": list(reasons),
+        "replica": {
+            "state": replica.state.name.lower(),
+            "entries": replica.entries,
+            "lag_ms": replica.lag_ms,
+            "share_permille": replica.share_permille,
+            "reason": replica_reason,
+        },
+        "gate": gate,
+        "links": {port.interface.name: _link(node, port, now_ns) for port in ports},
+        "rejected": dict(node.rejected),
+        "notes": list(notes),
+    }
+
+
+def events(found: Iterable[Event], now_ns: int, wall_ns: int) -> list[dict[str, Any]]:
+    """Return events with their age and their time of day (seconds since 1970)."""
+    return [
+        {
+            "kind": event.kind,
+            "text": event.text,
+            "age_s": round((now_ns - event.at_ns) / 1e9, 3),
+            "time": round((wall_ns - (now_ns - event.at_ns)) / 1e9, 3),
+        }
+        for event in found
+    ]
+
+
+def peer(node: Node, now_ns: int) -> dict[str, Any]:
+    """Return what sync must know of the peer."""
+    beat = node.pulse.beat
+    return {
+        "peer_role": beat.role.word if beat else "unknown",
+        "peer_state": _peer_state(node, now_ns),
+    }
+
+
+def _peer_state(node: Node, now_ns: int) -> str:
+    pulse = node.pulse
+    if pulse.heard_ns is None:
+        return "unknown"
+    if pulse.alive(now_ns):
+        return "silent" if pulse.probing(now_ns) else "alive"
+    return "lost"
+
+
+def _link(node: Node, port: Port, now_ns: int) -> dict[str, Any]:
+    pulse = node.pulse.links[port.interface.link]
+    age_ns = None if pulse.heard_ns is None else now_ns - pulse.heard_ns
+    return {
+        "device": port.interface.device,
+        "role": port.interface.role,
+        "carrier": port.carrier,
+        "heard": age_ns is not None and age_ns < node.timing.dead_ms * MS_NS,
+        "last_heard_ms": None if age_ns is None else age_ns // MS_NS,
+        "beats": pulse.beats,
+        "lost": pulse.lost,
+        "problem": port.problem,
+    }
