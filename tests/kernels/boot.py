@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Boot one guest with the project's present source and collect what its checks report.
+
+Enter with ``boot``; it returns when the guest has switched itself off or was ended because its
+time was up, and always has an answer for every check. The emulator is the only process that is
+ever ended here, by its own id.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import archive, recipe
+from .guest import init
+from .image import QEMU, Image
+
+# Function is tested, not timing: the limits are there so that a hung guest ends.
+GUEST_TIMEOUT_S = 240
+CHECK_TIMEOUT_S = 60
+MEMORY_MB = 640
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one check did in one guest."""
+
+    passed: bool
+    text: str
+    spent_ms: int = 0
+
+
+@dataclass(slots=True)
+class Session:
+    """Everything that one guest said."""
+
+    results: dict[str, Result] = field(default_factory=dict)
+    running: str = ""
+    kernel: str = ""
+    python: str = ""
+    finished: bool = False
+    timed_out: bool = False
+    console: Path = Path()
+
+    def hear(self, line: bytes) -> None:
+        """Take one line of the guest's report."""
+        message = json.loads(line)
+        if "kernel" in message:
+            self.kernel, self.python = message["kernel"], message["python"]
+        elif "started" in message:
+            self.running = message["started"]
+        elif "check" in message:
+            passed = message["outcome"] == "passed"
+            self.results[message["check"]] = Result(passed, message["text"], message["ms"])
+            self.running = ""
+        elif "finished" in message:
+            self.finished = True
+
+    def result(self, check: str) -> Result:
+        """The check's own result, or why there is none."""
+        if check in self.results:
+            return self.results[check]
+        if self.timed_out:
+            why = f"the guest was ended after {GUEST_TIMEOUT_S} s"
+        else:
+            why = "the guest went down"
+        if self.running:
+            why += f" while {self.running} was running"
+        tail = "\n".join(self.console.read_text(errors="replace").splitlines()[-25:])
+        return Result(False, f"{why}, before {check} reported; its console ended with:\n{tail}")
+
+
+def boot(image: Image, checks: Sequence[str], work: Path) -> Session:
+    """Run ``checks`` in one guest; ``work`` is a directory of its own for this run."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    session = Session(console=work / "console.txt")
+    session.console.touch()
+    root = work / "root.cpio"
+    _assemble(image, checks, root)
+    with open(work / "qemu.txt", "wb") as complaints:
+        guest = subprocess.Popen(
+            _command(image, root, session.console),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+        )
+    alarm = threading.Timer(GUEST_TIMEOUT_S, _end, (guest, session))
+    alarm.start()
+    try:
+        assert guest.stdout is not None
+        for line in guest.stdout:
+            if line.startswith(b"{"):
+                session.hear(line)
+        guest.wait()
+    finally:
+        alarm.cancel()
+        if guest.poll() is None:
+            guest.kill()
+            guest.wait()
+        root.unlink()
+    if guest.returncode not in (0, -9):
+        complaint = (work / "qemu.txt").read_text(errors="replace")
+        with open(session.console, "a") as console:
+            console.write(f"\n{QEMU} exited with {guest.returncode}: {complaint}\n")
+    return session
+
+
+def _end(guest: subprocess.Popen[bytes], session: Session) -> None:
+    session.timed_out = True
+    guest.kill()
+
+
+def _command(image: Image, root: Path, console: Path) -> list[str]:
+    words = [init.WORD, "console=ttyS0", "quiet", "panic=-1", "nokaslr", "mitigations=off"]
+    machine = ["-machine", "pc,accel=tcg", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MB)]
+    lines = ["-serial", f"file:{console}", "-serial", "stdio"]
+    return [
+        *[QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+        *machine,
+        *lines,
+        *["-kernel", str(image.kernel), "-initrd", str(root), "-append", " ".join(words)],
+    ]
+
+
+def _assemble(image: Image, checks: Sequence[str], target: Path) -> None:
+    """The cached root, followed by a second archive with what changes from run to run."""
+    with open(target, "wb") as out:
+        with open(image.root, "rb") as base:
+            shutil.copyfileobj(base, out)
+        archive.write(out, _project(checks))
+
+
+def _project(checks: Sequence[str]) -> Iterator[archive.Entry]:
+    plan = {"checks": list(checks), "check_timeout_s": CHECK_TIMEOUT_S}
+    yield archive.text("init", (recipe.HERE / "guest" / "init.py").read_bytes(), 0o755)
+    for folder in ("project", "project/tests", "project/agent"):
+        yield archive.directory(folder)
+    yield archive.text("project/plan.json", json.dumps(plan).encode())
+    for source, prefix in (
+        (recipe.HERE, "project/tests/kernels"),
+        (recipe.ROOT / "agent" / "src", "project/agent/src"),
+    ):
+        yield archive.directory(prefix)
+        yield from (
+            entry
+            for entry in archive.tree(source, f"{prefix}/")
+            if "__pycache__" not in entry.name and ".egg-info" not in entry.name
+        )

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Network namespaces, links and commands, as short as the checks would like to say them.
+
+A ``Net`` is one machine on the test bench. ``with net:`` makes the process (its sockets and its
+commands) part of that machine until the block ends. Everything vanishes with the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Self, TypeVar
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
+
+T = TypeVar("T")
+
+
+def enter_new() -> None:
+    """Leave the present network namespace for a fresh one with its loopback up."""
+    if _libc.unshare(_CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "cannot make a network namespace")
+    command("ip", "link", "set", "lo", "up")
+
+
+def _enter(handle: int) -> None:
+    if _libc.setns(handle, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "cannot enter a network namespace")
+
+
+def command(*words: str, given: str | None = None, refused: bool = False) -> str:
+    """Run a command where the process is; it must succeed, or fail if ``refused`` says so."""
+    done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    if (done.returncode != 0) != refused:
+        expected = "a refusal" if refused else "success"
+        raise AssertionError(f"{' '.join(words)}: exit {done.returncode}, not {expected}: {said}")
+    return said
+
+
+def until(what: str, found: Callable[[], T], timeout_s: float = 10.0) -> T:
+    """Ask again until the answer is true-like; the emulated machine may be slow."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = found()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
+        time.sleep(0.02)
+
+
+class Net:
+    """One machine of the test bench; ``Net.here()`` is the one the check started in."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._before: list[int] = []
+
+    @classmethod
+    def here(cls) -> Net:
+        return cls(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+
+    @classmethod
+    def new(cls) -> Net:
+        before = cls.here()
+        enter_new()
+        fresh = cls.here()
+        _enter(before._handle)
+        return fresh
+
+    @property
+    def path(self) -> str:
+        """A name that ``ip`` takes where it wants a network namespace."""
+        return f"/proc/{os.getpid()}/fd/{self._handle}"
+
+    def __enter__(self) -> Self:
+        self._before.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+        _enter(self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        before = self._before.pop()
+        _enter(before)
+        os.close(before)
+
+    def run(self, *words: str, given: str | None = None, refused: bool = False) -> str:
+        with self:
+            return command(*words, given=given, refused=refused)
+
+    def ip(self, *lines: str) -> None:
+        """Several ``ip`` commands in one go."""
+        self.run("ip", "-batch", "-", given="\n".join(lines) + "\n")
+
+    def nft(self, rules: str, refused: bool = False) -> str:
+        return self.run("nft", "-f", "-", given=rules, refused=refused)
+
+    def set(self, name: str, value: str | int) -> None:
+        """Write a sysctl of this machine."""
+        with self, open("/proc/sys/" + name, "w") as knob:
+            knob.write(str(value))
+
+    def mac(self, device: str) -> str:
+        shown = self.run("ip", "-brief", "link", "show", "dev", device)
+        return shown.split()[2]
+
+    def link(self, device: str, other: Net, other_device: str) -> None:
+        """A cable between two machines; both ends are up."""
+        peer = f"peer name {other_device} netns {other.path}"
+        self.ip(f"link add {device} type veth {peer}", f"link set {device} up")
+        other.ip(f"link set {other_device} up")

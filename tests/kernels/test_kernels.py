@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every check of ``checks/`` on every kernel of ``recipe``: one boot per kernel, one test each.
+
+Only the checks that this run selected are run in the guests, so ``-k ctnetlink`` is quick. A
+guest that cannot be had fails its tests with the reason; nothing is ever skipped.
+"""
+
+from __future__ import annotations
+
+import ast
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from . import boot, image, recipe
+from .aptroot import ImageError
+from .recipe import Guest
+
+
+def known_checks() -> list[str]:
+    """``room.name`` of each function ``check_name`` in ``checks/room.py``, without importing it."""
+    found = []
+    for path in sorted((recipe.HERE / "checks").glob("[!_]*.py")):
+        found += [
+            f"{path.stem}.{node.name.removeprefix('check_')}"
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
+        ]
+    return found
+
+
+CASES = [
+    pytest.param(guest, check, id=f"{guest.name}-{check}")
+    for guest in recipe.GUESTS
+    for check in known_checks()
+]
+
+
+@pytest.fixture(scope="session")
+def sessions(request: pytest.FixtureRequest) -> dict[str, boot.Session | ImageError]:
+    """Both guests, booted side by side, with exactly the checks that were selected."""
+    chosen: dict[str, list[str]] = {}
+    for item in request.session.items:
+        if item.path.samefile(__file__):
+            guest, check = item.callspec.params["guest"], item.callspec.params["check"]
+            chosen.setdefault(guest.name, []).append(check)
+    say = _speaker(request)
+    answers: dict[str, boot.Session | ImageError] = {}
+
+    def one(guest: Guest) -> None:
+        try:
+            image.need_emulator(say)
+            made = image.image_of(guest, say)
+        except ImageError as error:
+            answers[guest.name] = error
+            return
+        work = recipe.ROOT / "build" / "kernels" / guest.name
+        answers[guest.name] = boot.boot(made, chosen[guest.name], work)
+
+    threads = [
+        threading.Thread(target=one, args=(guest,))
+        for guest in recipe.GUESTS
+        if guest.name in chosen
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def _speaker(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Progress goes past pytest's capture: the first build takes a minute."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"kernels: {line}", flush=True)
+
+    return say
+
+
+@pytest.mark.parametrize(("guest", "check"), CASES)
+def test_kernel(
+    guest: Guest,
+    check: str,
+    sessions: dict[str, boot.Session | ImageError],
+    record_property: Callable[[str, object], None],
+) -> None:
+    session = sessions[guest.name]
+    if isinstance(session, ImageError):
+        pytest.fail(f"no guest {guest.name}: {session}", pytrace=False)
+    result = session.result(check)
+    record_property("kernel", session.kernel)
+    record_property("spent_ms", result.spent_ms)
+    if not result.passed:
+        pytest.fail(f"{check} on {session.kernel or guest.kernel}:\n{result.text}", pytrace=False)
+    if result.text:
+        print(result.text)
