@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The disk that both nodes begin with: a bare Debian 12, built once and kept outside the tree.
+
+Enter with ``image_root``. The cache is keyed by the recipe, so that an edit of what is below makes
+a new image and a stale one is never booted. A build happens in a directory of its own and is
+renamed when it is complete; what a crash left is thrown away by the next build. The image is never
+written after that: a node's changes go to an overlay of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import inspect
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .plan import CACHE, LabError
+from .shell import run, say, step
+
+SUITE = "bookworm"
+
+# What a bare node has. What the firewall needs (nftables, conntrack, python3-cryptography) is
+# missing on purpose: bringing it is the deployment's work.
+PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
+    "python3",
+    "python3-apt",
+    "iproute2",
+    "iputils-ping",
+    "procps",
+    "netbase",
+)
+
+# The source list of any Debian 12; the lab has no way to it.
+SOURCES = f"deb http://deb.debian.org/debian {SUITE} main\n"
+
+# Useless in a container, and each of them costs boot time.
+MASKED = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "console-getty.service",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty.target",
+    "systemd-networkd-wait-online.service",
+    "systemd-pcrphase.service",
+    "systemd-pcrphase-sysinit.service",
+)
+ENABLED = {
+    "multi-user.target.wants/systemd-networkd.service": "systemd-networkd.service",
+    "sockets.target.wants/systemd-networkd.socket": "systemd-networkd.socket",
+}
+LEFT_OUT_FILES = ("etc/machine-id", "etc/hostname", "etc/resolv.conf")
+LEFT_OUT_TREES = ("var/lib/apt/lists", "var/cache/apt", "usr/share/doc", "usr/share/man")
+
+# The programs this package runs, and the packages that bring them.
+TOOLS = {
+    "debootstrap": "debootstrap",
+    "systemd-nspawn": "systemd-container",
+    "nft": "nftables",
+    "conntrack": "conntrack",
+    "ssh": "openssh-client",
+    "ip": "iproute2",
+}
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+def recipe_hash() -> str:
+    """What identifies an image: everything above that shapes it, and the finishing code."""
+    shape = (PACKAGES, SOURCES, MASKED, ENABLED, LEFT_OUT_FILES, LEFT_OUT_TREES)
+    text = repr(shape) + inspect.getsource(_bootstrap) + inspect.getsource(_finish)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def need_tools() -> None:
+    """Install what the lab runs and this machine lacks, saying so first."""
+    missing = sorted(package for tool, package in TOOLS.items() if not shutil.which(tool))
+    if not KEYRING.exists():
+        missing.append("debian-archive-keyring")
+    if not missing:
+        return
+    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "--quiet", "--yes"]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with step(f"installing with apt: {' '.join(missing)}"):
+        # A failed update may be one dead third-party source; the install below will tell.
+        run([*apt, "update"], check=False, timeout_s=300, environment=environment)
+        install = [*apt, "install", "--no-install-recommends", *missing]
+        run(install, timeout_s=600, environment=environment)
+
+
+def mirror() -> str:
+    """The Debian archive from which this machine's own apt is fed."""
+    wanted = "$(REPO_URI)|$(ORIGIN)|$(RELEASE)|$(COMPONENT)"
+    listed = run(["apt-get", "indextargets", "--format", wanted, "Created-By: Packages"]).stdout
+    found = []
+    for line in listed.splitlines():
+        address, origin, release, component = line.split("|")
+        unknown = origin in ("", "$(ORIGIN)")
+        plain = not any(mark in release for mark in "-/")
+        if component == "main" and plain and (unknown or origin == "Debian"):
+            found.append((release != SUITE, unknown, address))
+    if not found:
+        raise LabError(
+            "apt on this machine knows no Debian archive (component main) to build the image "
+            "from; add one to /etc/apt/sources.list.d and run 'apt-get update'"
+        )
+    return min(found)[2]
+
+
+def proxy_environment() -> dict[str, str]:
+    """The proxy that apt uses, in the words that debootstrap's downloader understands."""
+    settings = run(["apt-config", "shell", "P", "Acquire::http::Proxy"]).stdout.strip()
+    proxy = settings.partition("=")[2].strip("'")
+    return {"http_proxy": proxy} if proxy and proxy != "DIRECT" else {}
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """One builder at a time, whatever lab it builds for."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("lab: waiting for another lab that builds the node image ...")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def image_root() -> Path:
+    """The root directory of the image; built now if the cache does not have it."""
+    place = CACHE / f"{SUITE}-{recipe_hash()}"
+    root = place / "root"
+    if root.is_dir():
+        return root
+    with _only_one():
+        if root.is_dir():
+            return root
+        for leftover in CACHE.glob("*.partial"):
+            shutil.rmtree(leftover)
+        partial = CACHE / f"{place.name}.partial"
+        partial.mkdir()
+        address = mirror()
+        with step(f"building the node image from {address} (once, about 90 s)"):
+            _bootstrap(address, partial)
+            _finish(partial / "root")
+            partial.rename(place)
+    return root
+
+
+def _bootstrap(address: str, partial: Path) -> None:
+    command = [
+        "debootstrap",
+        "--variant=minbase",
+        f"--include={','.join(PACKAGES)}",
+        f"--keyring={KEYRING}",
+        SUITE,
+        str(partial / "root"),
+        address,
+    ]
+    environment = {**os.environ, **proxy_environment(), "DEBIAN_FRONTEND": "noninteractive"}
+    done = run(command, check=False, timeout_s=1200, environment=environment)
+    if done.returncode != 0:
+        tail = " / ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
+        raise LabError(f"debootstrap could not build the node image from {address}: {tail}")
+
+
+def _finish(root: Path) -> None:
+    """What debootstrap leaves undone: no identity, no lists, nothing that runs for nothing."""
+    (root / "etc/apt/sources.list").write_text(SOURCES)
+    for name in LEFT_OUT_FILES:
+        (root / name).unlink(missing_ok=True)
+    for tree in LEFT_OUT_TREES:
+        shutil.rmtree(root / tree, ignore_errors=True)
+    (root / "var/lib/apt/lists/partial").mkdir(parents=True)
+    (root / "var/cache/apt/archives/partial").mkdir(parents=True)
+    (root / "etc/resolv.conf").write_text("")
+    for key in (root / "etc/ssh").glob("ssh_host_*"):
+        key.unlink()
+    units = root / "etc/systemd/system"
+    for unit in MASKED:
+        (units / unit).unlink(missing_ok=True)
+        (units / unit).symlink_to("/dev/null")
+    for link, unit in ENABLED.items():
+        (units / link).parent.mkdir(exist_ok=True)
+        (units / link).unlink(missing_ok=True)
+        (units / link).symlink_to(f"/lib/systemd/system/{unit}")
+    packages = run(["chroot", str(root), "dpkg-query", "-W"]).stdout
+    (root.parent / "packages.txt").write_text(packages)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the lab writes for its users: keys, known hosts, and an inventory that is ready to use.
+
+All of it goes to the build directory of the lab. Secrets are files of their own that only their
+owner can read; the inventory looks them up and never contains them.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+from .plan import DEVICES, FIREWALLED, HOSTS, NODES, Plan, address, shared_addresses
+from .shell import run
+
+Value = dict[str, "Value"] | list["Value"] | str | int
+
+HEADER = """# Written by the lab ({name}); edits are lost with the next `up`.
+# The path to a node leads through the lab's management namespace, so this needs root.
+"""
+PROXY = "ip netns exec {namespace} /usr/bin/python3 -I {pipe} {{{{ lab_address }}}} 22"
+
+
+def yaml(value: Value, indent: int = 0) -> str:
+    """A block of YAML, every string quoted."""
+    pad = "  " * indent
+    if isinstance(value, dict):
+        lines = []
+        for key, inner in value.items():
+            nested = isinstance(inner, (dict, list)) and inner
+            text = f"\n{yaml(inner, indent + 1)}" if nested else f" {yaml(inner)}\n"
+            lines.append(f"{pad}{key}:{text}")
+        return "".join(lines) or "{}"
+    if isinstance(value, list):
+        return "".join(f"{pad}- {yaml(item)}\n" for item in value) or "[]"
+    if isinstance(value, int):
+        return str(value)
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def secret_file(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, from its first moment."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def make_ssh_key(path: Path, comment: str) -> str:
+    """A new key pair without a passphrase; the public half's text."""
+    public = path.with_name(f"{path.name}.pub")
+    path.unlink(missing_ok=True)
+    public.unlink(missing_ok=True)
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)])
+    return public.read_text().strip()
+
+
+def make_keys(plan: Plan) -> tuple[str, dict[str, Path]]:
+    """Everything secret in a lab: the login key's public text, and the host keys."""
+    build = plan.build
+    build.mkdir(parents=True, exist_ok=True)
+    login = make_ssh_key(build / "ssh_key", f"{plan.name} lab")
+    host_keys = {}
+    known = ""
+    for node in NODES:
+        path = build / f"host_key_{node}"
+        public = make_ssh_key(path, node)
+        ipv4 = address(node, "mgmt").partition("/")[0]
+        known += f"{plan.address_name(node)},{ipv4} {' '.join(public.split()[:2])}\n"
+        host_keys[node] = path
+    (build / "known_hosts").write_text(known)
+    secret_file(build / "cluster_key", base64.b64encode(os.urandom(32)).decode() + "\n")
+    return login, host_keys
+
+
+def cluster() -> dict[str, Value]:
+    """The pair of this lab in the words of the product."""
+    interfaces: dict[str, Value] = {}
+    for network in (*FIREWALLED, "sync"):
+        nodes: dict[str, Value] = {
+            node: {
+                "device": DEVICES[node][network],
+                "addresses": [address(node, network), address(node, network, 6)],
+            }
+            for node in NODES
+        }
+        if network == "sync":
+            interfaces[network] = {"role": "sync", "nodes": nodes}
+        else:
+            shared: list[Value] = [*shared_addresses(network)]
+            interfaces[network] = {"shared": shared, "nodes": nodes}
+    return {
+        "id": 7,
+        "name": "edge",
+        "profile": "virtual",
+        "keys": {"1": "{{ lookup('ansible.builtin.file', inventory_dir ~ '/cluster_key') }}"},
+        "send_key": 1,
+        "primary": "fw-a",
+        "backup": "fw-b",
+        "interfaces": interfaces,
+        "ruleset": "edge.nft.j2",
+    }
+
+
+def ssh_arguments(plan: Plan) -> str:
+    """How SSH reaches a node: own known hosts, and a way into the management namespace."""
+    pipe = "{{ inventory_dir }}/../../tests/lab/pipe.py"
+    proxy = PROXY.format(namespace=plan.namespace("control"), pipe=pipe)
+    return (
+        "-o UserKnownHostsFile={{ inventory_dir }}/known_hosts -o GlobalKnownHostsFile=/dev/null "
+        f"-o IdentitiesOnly=yes -o StrictHostKeyChecking=yes -o ProxyCommand='{proxy}'"
+    )
+
+
+def write_inventory(plan: Plan) -> Path:
+    """Write the inventory; its path."""
+    firewalls: dict[str, Value] = {}
+    for node in NODES:
+        firewalls[node] = {
+            "ansible_host": plan.address_name(node),
+            "lab_address": address(node, "mgmt").partition("/")[0],
+        }
+    settings: dict[str, Value] = {
+        "ansible_user": "root",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_private_key_file": "{{ inventory_dir }}/ssh_key",
+        "ansible_ssh_common_args": ssh_arguments(plan),
+        "ha_packages_dir": "{{ inventory_dir }}/../packages",
+        "ha_cluster": cluster(),
+    }
+    vantage: dict[str, Value] = {
+        host: {"lab_namespace": plan.namespace(host)} for host in HOSTS
+    }
+    groups: dict[str, Value] = {
+        "firewalls": {"hosts": firewalls, "vars": settings},
+        "vantage": {"hosts": vantage, "vars": {"ansible_connection": "local"}},
+    }
+    path = plan.build / "inventory.yml"
+    path.write_text(HEADER.format(name=plan.name) + yaml({"all": {"children": groups}}))
+    return path
