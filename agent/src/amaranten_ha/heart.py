@@ -120,7 +120,7 @@ class Heart:
         self._keep_up(now_ns)
         due_ns = [self._beat_due_ns, self._gate_due_ns, self._node.due_ns(now_ns)]
         due_ns += [self._announcer.next_ns(self._beat_due_ns), self._leave_ns or self._beat_due_ns]
-        self._timer.arm(min(due_ns))
+        self._timer.arm(max(min(due_ns), now_ns))
 
     # Look
 

@@ -10,6 +10,7 @@ that is why the node that comes back stays passive, whoever was "primary".
 
 The actions of a rule are in the order that is safe when the node dies between any two of them: a
 claim leaves before an address is put on, and a gate is closed before an address is taken off.
+Only a hand-over lingers: a node that yields may have been fenced, and must not open its gate again.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class Rule:
     actions: tuple[Action, ...]
 
 
-_YIELD = (Action.LINGER, Action.ADDRESSES_OFF)
+_HANDED_OVER = (Action.LINGER, Action.ADDRESSES_OFF)
 _TAKE_OVER = (Action.CLAIM, Action.ADDRESSES_ON, Action.ANNOUNCE)
 _CLOSE = (Action.CLOSE_GATE, Action.ADDRESSES_OFF)
 
@@ -239,10 +240,10 @@ RULES: tuple[Rule, ...] = (
         _peer_claims_higher,
         Role.PASSIVE,
         "handed over",
-        _YIELD,
+        _HANDED_OVER,
     ),
-    Rule(_ACTIVE, _peer_claims_higher, Role.PASSIVE, "yield to higher claim", _YIELD),
-    Rule(_ACTIVE, _peer_is_deaf, Role.PASSIVE, "yield: peer is deaf", _YIELD),
+    Rule(_ACTIVE, _peer_claims_higher, Role.PASSIVE, "yield to higher claim", _CLOSE),
+    Rule(_ACTIVE, _peer_is_deaf, Role.PASSIVE, "yield: peer is deaf", _CLOSE),
     Rule(_ACTIVE, _defends, Role.ACTIVE, "defend claim", (Action.ANNOUNCE,)),
     Rule(_ACTIVE, _may_hand_over, Role.HANDING_OVER, "switchover", (Action.OFFER,)),
     Rule(
