@@ -34,11 +34,14 @@ class Unit:
                 self._socket.send("\n".join(lines).encode())
 
     def keep(self, name: str, descriptor: int) -> None:
-        """Have systemd hold a descriptor across a crash of this service (FDSTORE)."""
+        """Have systemd hold a descriptor across a crash of this service (FDSTORE).
+
+        FDPOLL=0: else systemd would close a netlink socket at its first error, an overrun.
+        """
         if self._socket:
             with contextlib.suppress(OSError):
                 self._socket.sendmsg(
-                    [f"FDSTORE=1\nFDNAME={name}".encode()],
+                    [f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0".encode()],
                     [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))],
                 )
 
