@@ -92,6 +92,7 @@ class Heart:
         for note in self._notes:
             self._say(note)
         self._unit.notify("READY=1")
+        self._timer.arm(time.monotonic_ns())
         while self._leave_ns is None or time.monotonic_ns() < self._leave_ns:
             self._epoll.poll()
             self.turn(time.monotonic_ns())
