@@ -8,6 +8,7 @@ and firewall are never touched: everything happens in namespaces with names of t
 
 from .lab import Lab
 from .plan import LabError
+from .watch import Frame, Watch, Way, after
 from .wires import Direction
 
-__all__ = ["Direction", "Lab", "LabError"]
+__all__ = ["Direction", "Frame", "Lab", "LabError", "Watch", "Way", "after"]

@@ -129,9 +129,7 @@ def write_inventory(plan: Plan) -> Path:
         "ha_packages_dir": "{{ inventory_dir }}/../packages",
         "ha_cluster": cluster(),
     }
-    vantage: dict[str, Value] = {
-        host: {"lab_namespace": plan.namespace(host)} for host in HOSTS
-    }
+    vantage: dict[str, Value] = {host: {"lab_namespace": plan.namespace(host)} for host in HOSTS}
     groups: dict[str, Value] = {
         "firewalls": {"hosts": firewalls, "vars": settings},
         "vantage": {"hosts": vantage, "vars": {"ansible_connection": "local"}},

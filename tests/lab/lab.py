@@ -31,10 +31,12 @@ from .plan import (
     Plan,
     Wire,
     address,
+    host_wires,
     node_wires,
     wire_of,
 )
-from .shell import poll, run, say, step
+from .shell import run, say, step
+from .watch import IPV4, IPV6, Watch
 from .wires import Direction, Wires
 
 SSH_READY_S = 60
@@ -274,9 +276,7 @@ class Lab:
         """Take the carrier of a node's interface away."""
         self.wires.cut(self._live_wire(node, interface))
 
-    def silence(
-        self, node: str, interface: str, direction: Direction = Direction.BOTH
-    ) -> None:
+    def silence(self, node: str, interface: str, direction: Direction = Direction.BOTH) -> None:
         """Drop every frame of a node's interface, the carrier unchanged."""
         self.wires.silence(self._live_wire(node, interface), direction=direction)
 
@@ -304,6 +304,14 @@ class Lab:
             raise LabError(f"{node} has no {interface} device at the moment; plug it in first")
         return wire
 
+    # Counting ------------------------------------------------------------------------------
+
+    def watch(self, *ports: str, ethertypes: tuple[int, ...] = (IPV4, IPV6)) -> Watch:
+        """Record frames at ports of the switch, by default at those of the three hosts."""
+        self._image()
+        names = ports or tuple(wire.port for wire in host_wires() if wire.owner in HOSTS)
+        return Watch(self.switch, names, ethertypes)
+
     # SSH -----------------------------------------------------------------------------------
 
     def ssh(self, node: str, words: list[str]) -> subprocess.CompletedProcess[str]:
@@ -330,6 +338,3 @@ def need_root() -> None:
         raise LabError("the lab makes namespaces and containers; run this as root")
     if sys.platform != "linux":
         raise LabError("the lab needs Linux")
-
-
-__all__ = ["Direction", "Lab", "LabError", "poll"]

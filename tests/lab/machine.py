@@ -158,9 +158,7 @@ class Machine:
         """Run a program inside the node to its end; its failure is the caller's to judge."""
         command = self.command(words)
         environment = CLEAN_ENVIRONMENT
-        return run(
-            command, given=given, check=False, timeout_s=timeout_s, environment=environment
-        )
+        return run(command, given=given, check=False, timeout_s=timeout_s, environment=environment)
 
     def popen(self, words: list[str], **options: Any) -> subprocess.Popen[str]:
         """Start a program inside the node."""

@@ -225,4 +225,3 @@ def _dropping(wire: Wire, hook: str) -> str:
         f"add chain {SILENCE_TABLE} {_chain(wire, hook)} "
         f'{{ type filter hook {hook} device "{wire.port}" priority -500; policy drop; }}\n'
     )
-

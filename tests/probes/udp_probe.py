@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ask over UDP at a steady rate, and note for every request when it left and when it was answered.
+
+One socket, so one flow. Prints {"progress": ...} every tenth of a second and {"result": ...} at
+the end: after the given time or count, when its standard input is closed, or at SIGTERM.
+``silence_ms`` is the longest time between two answers that followed one another; a stall of the
+probe itself is told apart by ``send_gap_ms``.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import struct
+import sys
+import time
+
+REQUEST = struct.Struct("!8sQQ")
+MAGIC = b"ha-probe"
+COUNT_MAX = 2_000_000
+PROGRESS_NS = 100_000_000
+
+
+def is_pipe(stream):
+    """Whether somebody holds the other end of standard input and can close it."""
+    return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+
+
+class Probe:
+    """The requests of one flow and their answers."""
+
+    def __init__(self, target, port, rate):
+        family = socket.AF_INET6 if ":" in target else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.connect((target, port))
+        self.socket.setblocking(False)
+        self.every_ns = int(1e9 / rate)
+        self.sent_ns = []
+        self.answered_ns = {}
+        self.refused = 0
+        self.doubled = 0
+        self.longest_ns = 0
+        self.longest_at_ns = 0
+        self.last_answer_ns = 0
+
+    def ask(self, now_ns):
+        """Send the next request; a way that is shut just now counts as a lost packet."""
+        try:
+            self.socket.send(REQUEST.pack(MAGIC, len(self.sent_ns), now_ns))
+        except OSError:
+            self.refused += 1
+        self.sent_ns.append(now_ns)
+
+    def hear(self):
+        """Take all answers that are there."""
+        while True:
+            try:
+                data = self.socket.recv(2048)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.refused += 1  # an ICMP error came back
+                continue
+            now_ns = time.monotonic_ns()
+            if len(data) != REQUEST.size:
+                continue
+            magic, number, _ = REQUEST.unpack(data)
+            if magic != MAGIC or number >= len(self.sent_ns):
+                continue
+            if number in self.answered_ns:
+                self.doubled += 1
+                continue
+            self.answered_ns[number] = now_ns
+            if self.last_answer_ns and now_ns - self.last_answer_ns > self.longest_ns:
+                self.longest_ns = now_ns - self.last_answer_ns
+                self.longest_at_ns = self.last_answer_ns
+            self.last_answer_ns = now_ns
+
+    def progress(self, now_ns):
+        """What is worth telling while it runs."""
+        waiting_ns = now_ns - (self.last_answer_ns or self.sent_ns[0])
+        return {
+            "at_ns": now_ns,
+            "sent": len(self.sent_ns),
+            "answered": len(self.answered_ns),
+            "waiting_ms": round(waiting_ns / 1e6, 1),
+            "longest_ms": round(self.longest_ns / 1e6, 1),
+        }
+
+    def result(self):
+        """What is worth keeping when it is over."""
+        trips = sorted(at - self.sent_ns[number] for number, at in self.answered_ns.items())
+        pairs = zip(self.sent_ns, self.sent_ns[1:], strict=False)
+        gap_ns = max((later - earlier for earlier, later in pairs), default=0)
+        return {
+            "sent": len(self.sent_ns),
+            "answered": len(self.answered_ns),
+            "packets_lost": len(self.sent_ns) - len(self.answered_ns),
+            "silence_ms": round(self.longest_ns / 1e6, 1),
+            "silence_from_ns": self.longest_at_ns,
+            "send_gap_ms": round(gap_ns / 1e6, 1),
+            "refused": self.refused,
+            "doubled": self.doubled,
+            "trip_median_us": trips[len(trips) // 2] // 1000 if trips else None,
+            "trip_max_us": trips[-1] // 1000 if trips else None,
+        }
+
+    def run(self, seconds, count):
+        """Ask until the bound, then wait a moment for the last answers."""
+        began_ns = time.monotonic_ns()
+        next_ns, told_ns = began_ns, began_ns
+        end_ns = began_ns + int(seconds * 1e9)
+        sources = [self.socket, sys.stdin] if is_pipe(sys.stdin) else [self.socket]
+        while len(self.sent_ns) < count:
+            now_ns = time.monotonic_ns()
+            if now_ns >= end_ns:
+                break
+            if now_ns >= next_ns:
+                self.ask(now_ns)
+                next_ns += self.every_ns
+                # After a stall of our own go on at the rate, do not catch up in a burst.
+                next_ns = max(next_ns, now_ns - 5 * self.every_ns)
+            if now_ns - told_ns >= PROGRESS_NS:
+                print(json.dumps({"progress": self.progress(now_ns)}), flush=True)
+                told_ns = now_ns
+            wait_s = max(0.0, (next_ns - time.monotonic_ns()) / 1e9)
+            ready, _, _ = select.select(sources, [], [], wait_s)
+            self.hear()
+            if sys.stdin in ready and not sys.stdin.buffer.raw.read(4096):
+                break
+        last_ns = time.monotonic_ns() + 500_000_000
+        while len(self.answered_ns) < len(self.sent_ns) and time.monotonic_ns() < last_ns:
+            select.select([self.socket], [], [], 0.05)
+            self.hear()
+
+
+def main():
+    """Probe as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target")
+    parser.add_argument("port", type=int)
+    parser.add_argument("--rate", type=float, default=1000, help="requests per second")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--count", type=int, default=COUNT_MAX)
+    parser.add_argument("--packets", help="write [number, sent_ns, answered_ns] of each here")
+    arguments = parser.parse_args()
+    if not 0 < arguments.rate <= 20000 or not 0 < arguments.count <= COUNT_MAX:
+        parser.error(f"rate: 1..20000 and count: 1..{COUNT_MAX} are expected")
+    probe = Probe(arguments.target, arguments.port, arguments.rate)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        probe.run(arguments.seconds, arguments.count)
+    finally:
+        print(json.dumps({"result": probe.result()}), flush=True)
+        if arguments.packets:
+            rows = [[n, at, probe.answered_ns.get(n)] for n, at in enumerate(probe.sent_ns)]
+            with open(arguments.packets, "w", encoding="ascii") as file:
+                json.dump(rows, file)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
