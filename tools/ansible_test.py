@@ -13,6 +13,7 @@ Exit code 77: this machine has no Python for that end (and the message says so).
 
 from __future__ import annotations
 
+import configparser
 import fcntl
 import hashlib
 import os
@@ -107,18 +108,22 @@ def prepare_home(bench: Bench) -> None:
     source = library / "ansible_test/_internal/python_requirements.py"
     found = re.search(r"\bpip='([0-9.]+)'", source.read_text())
     if found is None:
-        raise BenchError(f"{source} does not say which pip it wants; look how it bootstraps pip now")
+        raise BenchError(f"{source} does not say which pip it wants: how does it get pip now?")
     (cache / f"get_pip_{found.group(1).replace('.', '_')}.py").write_text(GET_PIP)
 
-    settings = ["[global]\n"]
-    for name, value in sorted(os.environ.items()):
+    settings = configparser.RawConfigParser()
+    settings.read(Path.home() / ".config/pip/pip.conf")
+    if not settings.has_section("global"):
+        settings.add_section("global")
+    for name, value in os.environ.items():
         if name.startswith("PIP_") and name not in ("PIP_CONFIG_FILE", "PIP_REQUIRE_VIRTUALENV"):
-            settings.append(f"{name[4:].lower().replace('_', '-')} = {value}\n")
+            settings.set("global", name[4:].lower().replace("_", "-"), value)
+    settings.set("global", "quiet", "1")
     pip = HOME / ".config/pip/pip.conf"
     pip.parent.mkdir(parents=True, exist_ok=True)
-    user = Path.home() / ".config/pip/pip.conf"
     pip.touch(mode=0o600)
-    pip.write_text((user.read_text() + "\n" if user.is_file() else "") + "".join(settings))
+    with pip.open("w") as file:
+        settings.write(file)
 
 
 def python_version(bench: Bench) -> str:
@@ -138,9 +143,12 @@ def copy_tree(bench: Bench) -> None:
     )  # fmt: skip
     wanted = {name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()}
     bench.collection.mkdir(parents=True, exist_ok=True)
+    # A repository of its own: else ansible-test would ask ours, which ignores build/.
+    subprocess.run(["git", "init", "--quiet", bench.collection], check=True)
     for path in bench.collection.rglob("*"):
         relative = path.relative_to(bench.collection)
-        if path.is_file() and str(relative) not in wanted and relative.parts[:2] != ("tests", "output"):
+        kept = relative.parts[0] == ".git" or relative.parts[:2] == ("tests", "output")
+        if path.is_file() and not kept and str(relative) not in wanted:
             path.unlink()
     for name in wanted:
         target = bench.collection / name
@@ -163,7 +171,8 @@ def run(bench: Bench, arguments: list[str]) -> int:
 
 def main() -> int:
     if len(sys.argv) < 3 or sys.argv[1] not in ENDS or sys.argv[2] not in ("sanity", "units"):
-        print("usage: tools/ansible_test.py oldest|newest sanity|units [arguments]", file=sys.stderr)
+        usage = "usage: tools/ansible_test.py oldest|newest sanity|units [arguments]"
+        print(usage, file=sys.stderr)
         return 2
     bench = ENDS[sys.argv[1]]
     python = interpreter(bench)

@@ -2,8 +2,8 @@
 """A private apt: packages of any Debian release, from the mirrors that this machine already uses.
 
 Its lists, cache and status live in a directory of its own, so that the machine's apt is neither
-locked nor changed. Who needs packages for another machine (a bare node, a guest kernel) enters here;
-nothing is installed, only planned, downloaded and unpacked.
+locked nor changed. Who needs packages for another machine (a bare node, a guest kernel) enters
+here; nothing is installed, only planned, downloaded and unpacked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ def run(command: list[str], folder: Path | None = None) -> str:
     """Run a command that must succeed and return what it printed."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=folder, stdin=subprocess.DEVNULL, check=False
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except FileNotFoundError:
         raise AptError(f"{command[0]} is not on this machine; a Debian machine is needed") from None
@@ -75,8 +80,8 @@ class AptRoot:
             accepted.append(line)
         if not any(f" {self.release} main" in line for line in accepted):
             raise AptError(
-                f"this machine's apt leads to no Debian {self.release} (component main): {refusal}; "
-                "add a Debian mirror to /etc/apt/sources.list.d"
+                f"this machine's apt leads to no Debian {self.release} (main): {refusal}; add a "
+                "Debian mirror to /etc/apt/sources.list.d"
             )
         self._write_sources(accepted)
         self._apt("update", "--error-on=any")
@@ -102,7 +107,7 @@ class AptRoot:
         chosen = {}
         for line in self._apt("install", "--simulate", *packages).splitlines():
             if line.startswith("Inst "):
-                _, name, version = line.split()[:3]
+                name, version = line.split()[1:3]
                 chosen[name] = version.lstrip("(")
         return chosen
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make agent`: builds the agent's archive when it is absent or not of its sources, and says which it is.
+"""`make agent`: builds the agent's archive when it is absent or not of its sources.
 
 The work is done by the collection's own plugin_utils, which the role's action plugin uses as well.
 """
@@ -31,7 +31,8 @@ def main() -> int:
     except builder.ArchiveError as error:
         print(f"make agent: {error}", file=sys.stderr)
         return 2
-    print(f"{archive.path.relative_to(ROOT)}  version {archive.version}  sha256 {archive.sha256[:12]}")
+    where = archive.path.relative_to(ROOT)
+    print(f"{where}  version {archive.version}  sha256 {archive.sha256[:12]}")
     return 0
 
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make packages`: the .deb files that a bare node needs and cannot fetch itself, with a list of digests.
+"""`make packages`: the .deb files that a bare node needs and cannot fetch itself.
 
 What tools/node-packages.txt wants, minus what a bare node has. A directory that already holds what
-the list asks for, unharmed, is left alone. This machine's own packages stay as they are.
+the list asks for, unharmed, is left alone; what is fetched comes
+with a list of digests. This machine's own packages stay as they are.
 """
 
 from __future__ import annotations

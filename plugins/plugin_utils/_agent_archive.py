@@ -3,9 +3,10 @@
 """The packing room: the agent's sources and pyroute2 become one archive that the role carries.
 
 `make agent` and the role's action plugin enter here, on the controller. The same sources give the
-same bytes, whoever builds them, wherever and whenever: the archive's digest names the agent on the
-nodes. Whether an archive is stale is decided by a digest of the sources that it was built from, kept
-in its first member, never by a file's time. Nothing here knows Ansible, so that a plain Python runs it.
+same bytes, whoever builds them, wherever and whenever: the archive's digest names the agent on
+the nodes. Whether an archive is stale is decided by a digest of the sources that it was built
+from, kept in its first member, never by a file's time. Nothing here knows Ansible, so that a plain
+Python runs it.
 
 Note: this is a private plugin_util; it may change without notice.
 """
@@ -53,7 +54,7 @@ def build(root: str | os.PathLike[str], destination: str | os.PathLike[str]) -> 
 
 
 def ensure(root: str | os.PathLike[str]) -> Archive:
-    """Return the archive of this collection; build it first when it is absent or not of its sources.
+    """Return the archive of this collection, built first when it is absent or not of its sources.
 
     A released collection may come without sources: then the archive that it carries is the truth.
     """
@@ -64,8 +65,8 @@ def ensure(root: str | os.PathLike[str]) -> Archive:
             build(root, path)
     elif not path.is_file():
         raise ArchiveError(
-            "%s is missing, and there is no %s to build it from: install the collection from a release "
-            "or from its repository" % (path, root / SOURCES)
+            "%s is missing, and there is no %s to build it from: install the collection from a "
+            "release or from its repository" % (path, root / SOURCES)
         )
     return Archive(
         path=path,
@@ -80,18 +81,20 @@ def sources_digest(root: str | os.PathLike[str]) -> str:
 
 
 def read_manifest(archive: str | os.PathLike[str]) -> dict[str, str]:
-    """What an archive says of itself: version, pyroute2, sources; empty when it is not one of ours."""
+    """What an archive says of itself: version, pyroute2, sources; empty if it is none of ours."""
     try:
         with tarfile.open(archive, "r:gz") as tar:
             first = tar.next()
-            member = tar.extractfile(first) if first is not None and first.name == MANIFEST else None
+            if first is None or first.name != MANIFEST:
+                return {}
+            member = tar.extractfile(first)
             return {} if member is None else json.loads(member.read())
     except (OSError, EOFError, tarfile.TarError, ValueError):
         return {}
 
 
 def _members(root: Path) -> dict[str, bytes]:
-    """Name and content of every member, in the order in which they are packed: the manifest first."""
+    """Name and content of every member in the order of packing: the manifest first."""
     contents = _contents(root)
     manifest = {
         "pyroute2": importlib.metadata.version("pyroute2"),
@@ -135,20 +138,25 @@ def _pyroute2_files() -> dict[str, bytes]:
         if library or licence:
             contents[name] = Path(str(entry.locate())).read_bytes()
     if "pyroute2/__init__.py" not in contents:
-        raise ArchiveError("pyroute2 is installed in a way that cannot be packed: install its wheel with pip")
+        raise ArchiveError(
+            "pyroute2 is installed in a way that cannot be packed: install its wheel with pip"
+        )
     return contents
 
 
 def _is_wanted(name: str) -> bool:
+    """Not what a build, an editor or a test run leaves behind."""
     parts = name.split("/")
-    return not ("__pycache__" in parts or "tests" in parts or name.endswith((".pyc", ".pyo", "~")) or parts[-1].startswith("."))
+    left_behind = name.endswith((".pyc", ".pyo", "~")) or parts[-1].startswith(".")
+    return not left_behind and "__pycache__" not in parts and "tests" not in parts
 
 
 def _version(root: Path) -> str:
-    text = (root / SOURCES / "__init__.py").read_text(encoding="utf-8")
+    path = root / SOURCES / "__init__.py"
+    text = path.read_text(encoding="utf-8")
     found = re.search(r"""^__version__(?::[^=]+)? = ["']([^"']+)["']$""", text, re.MULTILINE)
     if found is None:
-        raise ArchiveError("%s has no line such as: __version__ = \"1.2.3\"" % (root / SOURCES / "__init__.py"))
+        raise ArchiveError("%s has no line such as: __version__ = \"1.2.3\"" % path)
     return found.group(1)
 
 
@@ -163,20 +171,23 @@ def _digest(contents: dict[str, bytes]) -> str:
 def _pack(members: dict[str, bytes]) -> bytes:
     """Nothing of the builder gets in: no time, owner, mode or order of a file system."""
     packed = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=packed, mtime=0) as compressed:
-        with tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for name, data in members.items():
-                entry = tarfile.TarInfo(name)
-                entry.size = len(data)
-                entry.mode = 0o644
-                tar.addfile(entry, io.BytesIO(data))
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            entry.mode = 0o644
+            tar.addfile(entry, io.BytesIO(data))
     return packed.getvalue()
 
 
 def _write_whole(destination: Path, data: bytes) -> None:
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=destination.parent, prefix=".%s." % destination.name)
+        prefix = ".%s." % destination.name
+        handle, temporary = tempfile.mkstemp(dir=destination.parent, prefix=prefix)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
