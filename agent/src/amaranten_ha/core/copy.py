@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The passive's side of replication: from what the active tells to what the own kernel must hold.
+
+`sync` enters with messages and gets commands for the kernel; it comes back with every command that
+was refused and gets what to try instead, until the entry is there or is counted as refused. No
+socket or clock in here. A bulk is mark and sweep: what was not told between its beginning and its
+end is removed afterwards, but only what is survivable, so never this node's own traffic. Nothing is
+believed before the bulk that was asked for has begun, and nothing while this node is not passive.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from amaranten_ha.core import flow, stream
+from amaranten_ha.core.errors import PeerError
+from amaranten_ha.core.ledger import Change, Op
+from amaranten_ha.core.mirror import Mirror
+
+S_NS = 1_000_000_000
+RETRY_REFUSED_NS = 10 * S_NS
+TRIES_MAX = 5
+
+
+class Verb(Enum):
+    """What the kernel is asked to do with one entry."""
+
+    CREATE = "create"
+    CREATE_PLAIN = "create without helper and master"
+    UPDATE = "update"
+    UPDATE_BARE = "update without status"
+    DELETE = "delete"
+    EVICT = "delete whatever holds the translated reply"
+
+
+class Command(NamedTuple):
+    """One request to the kernel; `entry` is None for a deletion by key."""
+
+    verb: Verb
+    key: bytes
+    entry: flow.Entry | None
+    tries: int = 0
+
+    @property
+    def family(self) -> int:
+        """The address family of the request."""
+        return flow.key_family(self.key)
+
+    @property
+    def attributes(self) -> bytes:
+        """The attributes of the request."""
+        if self.entry is None:
+            return self.key
+        return _ATTRIBUTES[self.verb](self.entry)
+
+
+_ATTRIBUTES: dict[Verb, Callable[[flow.Entry], bytes]] = {
+    Verb.CREATE: flow.creation,
+    Verb.CREATE_PLAIN: lambda entry: flow.creation(entry, plain=True),
+    Verb.UPDATE: flow.update,
+    Verb.UPDATE_BARE: lambda entry: flow.update(entry, with_status=False),
+    Verb.DELETE: lambda entry: entry.key,
+    Verb.EVICT: flow.reply_key,
+}
+
+_INSTEAD = {
+    (Verb.CREATE, errno.EEXIST): (Verb.UPDATE,),
+    (Verb.CREATE, errno.ENOENT): (Verb.CREATE_PLAIN,),
+    (Verb.CREATE, errno.EOPNOTSUPP): (Verb.CREATE_PLAIN,),
+    (Verb.CREATE_PLAIN, errno.EEXIST): (Verb.UPDATE,),
+    (Verb.UPDATE, errno.EBUSY): (Verb.UPDATE_BARE,),
+    (Verb.UPDATE_BARE, errno.ENOENT): (Verb.CREATE,),
+}
+"""A refusal that has a second way. See also `Copy.refused_by_kernel` for the clash of two."""
+
+_CLASSES = {
+    errno.ENOMEM: "table full (compare nf_conntrack_max of both nodes)",
+    errno.EOPNOTSUPP: "not supported here (is a module missing?)",
+    errno.EEXIST: "another entry is in the way",
+}
+
+
+class Copy:
+    """What the passive knows of the stream. `want` is the number of the bulk that it asks for."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror = mirror
+        self.want = 0
+        self.done = 0
+        self.position = 0
+        self.reached_ns = 0
+        self.barrier = 0
+        self.told = 0
+        """How many connections the active had told of when it last said so."""
+        self.share_permille = 0
+        self.sweeping = False
+        self.refused: Counter[str] = Counter()
+        self._number = 0
+        self._begun = 0
+        self._marks: set[bytes] | None = None
+        self._retry_ns = 0
+
+    @property
+    def complete(self) -> bool:
+        """The bulk that was asked for is applied and swept."""
+        return self.want != 0 and self.done == self.want
+
+    def start(self) -> None:
+        """This node is passive, or the session is new: ask for everything."""
+        self.stop()
+        self._number += 1
+        self.want = self._number
+
+    def stop(self) -> None:
+        """Believe nothing from now on."""
+        self.want = self.done = self.position = self.barrier = self._begun = 0
+        self.told = self.share_permille = 0
+        self.sweeping = False
+        self._marks = None
+
+    def receive(self, message: stream.Message, now_ns: int) -> list[Command]:
+        """Take one message in; returns what the kernel is to do, in order."""
+        if isinstance(message, stream.BulkBegin):
+            if message.number == self.want:
+                self._begun, self._marks = message.number, set()
+                self.done = 0
+                self.refused.clear()
+            return []
+        if not self.want or self._begun != self.want:
+            return []
+        if isinstance(message, stream.Changes):
+            commands = [
+                command for change in message.changes for command in self._change(change, now_ns)
+            ]
+            self.position, self.reached_ns = message.position, now_ns
+            return commands
+        if isinstance(message, stream.BulkEnd) and message.number == self.want:
+            self.sweeping = True
+        elif isinstance(message, stream.BarrierPassed):
+            self.barrier = message.number
+        elif isinstance(message, stream.State):
+            self._compare(message)
+        return []
+
+    def refused_by_kernel(self, command: Command, code: int, now_ns: int) -> list[Command]:
+        """Return what to try instead of a command that the kernel refused."""
+        verb, key, entry, tries = command
+        if verb in (Verb.DELETE, Verb.EVICT):
+            return []
+        instead: tuple[Verb, ...] = _INSTEAD.get((verb, code), ())
+        if verb is Verb.UPDATE and code == errno.ENOENT:
+            # After a creation that met something: not this connection, but one with its reply.
+            instead = (Verb.EVICT, Verb.CREATE) if tries else (Verb.CREATE,)
+        if instead and tries < TRIES_MAX:
+            return [Command(each, key, entry, tries + 1) for each in instead]
+        self.mirror.forget(key)
+        self.refused[_CLASSES.get(code, errno.errorcode.get(code, str(code)))] += 1
+        self._retry_ns = now_ns + RETRY_REFUSED_NS
+        return []
+
+    def retry(self, now_ns: int) -> None:
+        """Ask for everything again while some of it was refused."""
+        if self.complete and self.refused and now_ns >= self._retry_ns:
+            self.start()
+
+    def sweep(self, entries: list[bytes]) -> list[Command]:
+        """Return the deletions for a piece of the own table: survivable and not told."""
+        commands = []
+        for attributes in entries:
+            try:
+                entry = flow.parse(attributes)
+                survivable = self.mirror.scope.survives(entry)
+            except PeerError:
+                continue
+            if survivable and self._marks is not None and entry.key not in self._marks:
+                self.mirror.forget(entry.key)
+                commands.append(Command(Verb.DELETE, entry.key, None))
+        return commands
+
+    def swept(self) -> None:
+        """The walk of the sweep is over: the copy is complete."""
+        if self.sweeping:
+            self.sweeping, self._marks = False, None
+            self.done = self.want
+
+    def _change(self, change: Change, now_ns: int) -> list[Command]:
+        op, payload = change
+        if op is Op.DELETE:
+            if self._marks is not None:
+                self._marks.discard(payload)
+            known = self.mirror.forget(payload)
+            return [Command(Verb.DELETE, payload, None)] if known else []
+        try:
+            entry = flow.parse(payload)
+            if not self.mirror.scope.survives(entry):
+                return []
+        except PeerError:
+            self.refused["a record that cannot be read"] += 1
+            return []
+        known = self.mirror.note(entry, now_ns // S_NS)
+        if self._marks is not None:
+            self._marks.add(entry.key)
+        if not known:
+            return [Command(Verb.CREATE, entry.key, entry)]
+        if op is Op.REPLACE:
+            return [Command(Verb.DELETE, entry.key, None), Command(Verb.CREATE, entry.key, entry)]
+        return [Command(Verb.UPDATE, entry.key, entry)]
+
+    def _compare(self, state: stream.State) -> None:
+        self.told = state.told
+        if self.complete:
+            share = 1000 * min(len(self.mirror), self.told) // max(self.told, 1)
+            self.share_permille = share if self.told else 1000

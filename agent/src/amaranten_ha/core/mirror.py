@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The survivable connections that this node's kernel holds, as far as events and walks have told.
+
+Both sides enter: the active's to see what is new, changed or due for renewal, the passive's to
+choose between creation and update. One integer for each connection: a checksum of its stable part
+and the second in which its copy needs to be renewed. It is knowledge, not truth: the truth is in
+the kernel, and a survey of the whole table brings the two together again.
+"""
+
+from __future__ import annotations
+
+from amaranten_ha.core import flow
+from amaranten_ha.core.scope import Scope
+
+RARITIES_MAX = 65_536
+_S_BITS = 32
+_S_MASK = (1 << _S_BITS) - 1
+
+
+class Mirror:
+    """What the kernel holds; `scope` may be exchanged when the node's addresses change."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self._held: dict[bytes, int] = {}
+        self._rarities: dict[bytes, dict[int, bytes]] = {}
+        self._unseen: set[bytes] | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._held
+
+    def note(self, entry: flow.Entry, now_s: int) -> bool:
+        """Remember a survivable entry as it was told now; say whether it was known."""
+        known = entry.key in self._held
+        renew_s = now_s + flow.copy_timeout_s(entry) // 2
+        self._held[entry.key] = flow.stable(entry) << _S_BITS | renew_s
+        if self._unseen is not None:
+            self._unseen.discard(entry.key)
+        return known
+
+    def due(self, entry: flow.Entry, now_s: int) -> bool:
+        """Say whether an entry is new, other than it was told, or its copy needs to be renewed."""
+        held = self._held.get(entry.key)
+        if self._unseen is not None:
+            self._unseen.discard(entry.key)
+        return held is None or held >> _S_BITS != flow.stable(entry) or held & _S_MASK <= now_s
+
+    def forget(self, key: bytes) -> bool:
+        """Remember that an entry is gone; say whether it was known."""
+        self._rarities.pop(key, None)
+        if self._unseen is not None:
+            self._unseen.discard(key)
+        return self._held.pop(key, None) is not None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._held.clear()
+        self._rarities.clear()
+        self._unseen = None
+
+    def put_aside(self, entry: flow.Entry) -> None:
+        """Keep what a half-open connection says only once, until it is established."""
+        rare = flow.rarities(entry)
+        if rare and len(self._rarities) < RARITIES_MAX:
+            self._rarities[entry.key] = self._rarities.get(entry.key, {}) | rare
+
+    def complete(self, entry: flow.Entry) -> flow.Entry:
+        """Return the entry with what had been put aside for it."""
+        rare = self._rarities.pop(entry.key, None)
+        return entry if rare is None else entry._replace(fields=rare | entry.fields)
+
+    def begin_survey(self) -> None:
+        """From now on remember which entries were not seen."""
+        self._unseen = set(self._held)
+
+    def unseen(self, count_max: int) -> list[bytes]:
+        """Return some of the entries that the survey has not seen; they may still exist."""
+        unseen = self._unseen or set()
+        return [key for key, _ in zip(unseen, range(count_max), strict=False)]
+
+    def end_survey(self) -> None:
+        """The survey is over."""
+        self._unseen = None

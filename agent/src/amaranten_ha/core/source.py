@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The active's side of replication: from what the kernel says to what the peer is told.
+
+`sync` enters with events, with pieces of a walk through the table, and with the peer's state; it
+takes messages out while the channel has room. No socket or clock in here. Three things keep the
+copy right, and all are one survey of the table: a bulk (everything), a renewal (what is new,
+changed or about to run out), and the repair after events were lost (the same, at once). An entry
+that a survey did not see is looked up before it is told as gone: a walk may miss entries.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+
+from amaranten_ha.core import flow, stream
+from amaranten_ha.core.errors import PeerError
+from amaranten_ha.core.ledger import Ledger, Mark, MarkKind
+from amaranten_ha.core.mirror import Mirror
+
+S_NS = 1_000_000_000
+MS_NS = 1_000_000
+HOLD_NS = 5 * MS_NS
+"""How long a change may wait for company, or for its own end."""
+UNCONFIRMED_NS = 250 * MS_NS
+LOST_MAX = 65_536
+_OFFLOADED = 0x4000 | 0x8000
+
+
+class Survey(Enum):
+    """Why the table is walked."""
+
+    NONE = "none"
+    RENEWAL = "renewal"
+    BULK = "bulk"
+
+
+class Source:
+    """Knows the own table, and what the peer was told of it while `sending`."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror = mirror
+        self.ledger = Ledger()
+        self.sending = False
+        self.survey = Survey.NONE
+        self.position = 0
+        self.lost: list[bytes] = []
+        """Entries that vanished from the own table while nobody was told: the passive's holes."""
+        self.malformed = 0
+        self._bulk = 0
+        self._in_flight: deque[tuple[int, int]] = deque()
+        self._lag_ns = 0
+
+    @property
+    def told(self) -> int:
+        """How many connections the peer holds once all that was handed out has arrived."""
+        return len(self.mirror) - self.ledger.births + self.ledger.deaths
+
+    def stop(self) -> None:
+        """The peer is gone or is not to be told any more."""
+        self.sending = False
+        self.ledger.clear()
+        self._in_flight.clear()
+        self._bulk = self._lag_ns = 0
+        if self.survey is Survey.BULK:
+            self.survey = Survey.RENEWAL
+
+    # What the kernel says.
+
+    def hear(self, gone: bool, attributes: bytes, now_ns: int) -> bytes | None:
+        """Take one event in; returns the key of an entry that has to be looked up for it."""
+        try:
+            entry = flow.parse(attributes)
+            if gone:
+                self.gone(entry.key, now_ns)
+                return None
+            return self._changed(entry, now_ns)
+        except PeerError:
+            self.malformed += 1
+            return None
+
+    def gone(self, key: bytes, now_ns: int) -> None:
+        """An entry does not exist any more."""
+        if not self.mirror.forget(key):
+            return
+        if self.sending:
+            self.ledger.delete(key, now_ns)
+        elif len(self.lost) < LOST_MAX:
+            self.lost.append(key)
+
+    def looked_up(self, key: bytes, attributes: bytes | None, now_ns: int) -> None:
+        """Take the answer to a look-up in: what the entry is now."""
+        try:
+            entry = flow.parse(attributes) if attributes is not None else None
+        except PeerError:
+            self.malformed += 1
+            return
+        # The kernel finds an entry by either direction: another one may answer.
+        if entry is None or entry.key != key:
+            self.gone(key, now_ns)
+        elif self.mirror.scope.survives(entry):
+            self._tell(entry, now_ns)
+        else:
+            self.gone(key, now_ns)
+
+    def _changed(self, entry: flow.Entry, now_ns: int) -> bytes | None:
+        if not self.mirror.scope.survives(entry):
+            if entry.orig.protocol == flow.TCP:
+                self.mirror.put_aside(entry)
+            return None
+        said = flow.PROTOINFO in entry.fields or entry.status & _OFFLOADED
+        if entry.orig.protocol == flow.TCP and not said:
+            return entry.key
+        self._tell(self.mirror.complete(entry), now_ns)
+        return None
+
+    def _tell(self, entry: flow.Entry, now_ns: int) -> None:
+        known = self.mirror.note(entry, now_ns // S_NS)
+        if self.sending:
+            self.ledger.upsert(entry, now_ns, known=known)
+
+    # Surveys.
+
+    def begin_survey(self, survey: Survey, bulk: int = 0) -> stream.Message | None:
+        """Begin a walk; for a bulk returns what announces it. What was pending is in the walk."""
+        self.survey = survey
+        self.mirror.begin_survey()
+        if survey is not Survey.BULK:
+            return None
+        self.ledger.clear()
+        self.sending = True
+        self._bulk = bulk
+        return stream.BulkBegin(bulk)
+
+    def surveyed(self, entries: list[bytes], now_ns: int) -> None:
+        """Take a piece of the walk in."""
+        everything = self.survey is Survey.BULK
+        for attributes in entries:
+            try:
+                entry = flow.parse(attributes)
+                if not self.mirror.scope.survives(entry):
+                    continue
+                if not (self.mirror.due(entry, now_ns // S_NS) or everything):
+                    continue
+            except PeerError:
+                self.malformed += 1
+                continue
+            known = self.mirror.note(entry, now_ns // S_NS)
+            if self.sending:
+                self.ledger.upsert(entry, now_ns, known=known or everything)
+
+    def end_survey(self, now_ns: int) -> None:
+        """The walk is over, and what it had not seen was looked up."""
+        self.mirror.end_survey()
+        if self.survey is Survey.BULK and self.sending:
+            self.ledger.mark(MarkKind.BULK_END, self._bulk, now_ns)
+        self.survey = Survey.NONE
+
+    # What the peer is told, and what it says.
+
+    def barrier(self, number: int, now_ns: int) -> None:
+        """All that was heard so far is told before this barrier."""
+        if self.sending:
+            self.ledger.mark(MarkKind.BARRIER, number, now_ns)
+
+    def take(self, now_ns: int, *, urgent: bool) -> stream.Message | None:
+        """Return the next message, None while there is nothing or it may wait for company."""
+        oldest_ns = self.ledger.oldest_ns
+        if oldest_ns is None or (now_ns - oldest_ns < HOLD_NS and not urgent):
+            return None
+        taken = self.ledger.take(stream.BATCH_BYTES)
+        if isinstance(taken, Mark):
+            if taken.kind is MarkKind.BARRIER:
+                return stream.BarrierPassed(taken.number)
+            return stream.BulkEnd(taken.number)
+        if taken is None:
+            return None
+        self.position += 1
+        self._in_flight.append((self.position, oldest_ns))
+        return stream.Changes(self.position, tuple(taken))
+
+    def confirmed(self, state: stream.State, now_ns: int) -> None:
+        """The peer says how far it is."""
+        reached_ns = now_ns - state.age_us * 1000
+        self._lag_ns = 0
+        while self._in_flight and self._in_flight[0][0] <= state.position:
+            _, oldest_ns = self._in_flight.popleft()
+            self._lag_ns = max(self._lag_ns, reached_ns - oldest_ns)
+
+    def lag_ms(self, now_ns: int) -> int:
+        """Return how old the oldest change is that the peer has not applied, or the newest had."""
+        waiting = [self.ledger.oldest_ns] if self.ledger.oldest_ns is not None else []
+        waiting += [self._in_flight[0][1]] if self._in_flight else []
+        waits_ns = now_ns - min(waiting) if waiting else 0
+        return max(self._lag_ns, waits_ns if waits_ns > UNCONFIRMED_NS else 0, 0) // MS_NS

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the replica stands, in one word and one sentence: what sync reports to heart.
+
+`sync` enters at every report. The word gates a switchover, the sentence is what the operator reads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from amaranten_ha.core.beat import Role
+from amaranten_ha.core.copy import Copy
+from amaranten_ha.core.stream import State
+
+SENDERS = (Role.ACTIVE, Role.HANDING_OVER)
+
+
+class Troubles(NamedTuple):
+    """What is wrong below: with this kernel's table, and with the way to the peer."""
+
+    table: str
+    channel: str
+
+
+def standing(
+    role: Role, peer: State | None, copy: Copy, name: str, troubles: Troubles, *, repairing: bool
+) -> tuple[str, str]:
+    """Return the state and the reason; `peer` is what the peer, called `name`, said last."""
+    if troubles.table:
+        return "stale", troubles.table
+    if peer is None:
+        return "disconnected", troubles.channel
+    if role is Role.PASSIVE:
+        return _as_passive(peer, copy, name)
+    if role in SENDERS:
+        return _as_active(peer, name, repairing=repairing)
+    return "stale", f"this node is {role.word}"
+
+
+def _as_passive(peer: State, copy: Copy, name: str) -> tuple[str, str]:
+    if copy.complete:
+        refused = copy.refused.most_common()
+        return "synced", "; ".join(f"{count} refused: {why}" for why, count in refused)
+    if peer.role not in SENDERS:
+        return "stale", f"{name} is {peer.role.word}: nobody sends"
+    return "bulk", f"receiving everything from {name}"
+
+
+def _as_active(peer: State, name: str, *, repairing: bool) -> tuple[str, str]:
+    if peer.role is not Role.PASSIVE:
+        return "stale", f"{name} is {peer.role.word}: it takes nothing"
+    if not peer.want or peer.want != peer.done:
+        return "bulk", f"sending everything to {name}"
+    if repairing:
+        return "bulk", "events were lost: comparing the whole table"
+    return "synced", f"{name} refused {peer.refused} entries" if peer.refused else ""

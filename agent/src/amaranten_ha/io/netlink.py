@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Raw ctnetlink: hear events, dump the table, look one entry up, and change it in batches.
+
+`sync` enters with bytes and gets bytes; what they mean is `core.flow`'s business. Changes go
+through a socket of their own: the kernel stamps their events with its port id, and a filter on the
+event socket drops them before they cost anything: nothing echoes. Nothing in here decides.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from amaranten_ha.core.copy import Command, Verb
+from amaranten_ha.core.errors import KernelRefused
+
+CT_NEW, CT_GET, CT_DELETE = 0, 1, 2
+CREATE_EXCLUSIVE = 0x400 | 0x200
+BATCH_MAX = 128
+
+_NETFILTER = 12
+_CTNETLINK = 1 << 8
+_GROUPS = 0b111
+_REQUEST, _ACK, _DUMP = 1, 4, 0x300
+_ERROR, _DONE = 2, 3
+_HEADER = struct.Struct("=IHHII")
+_NF_HEADER = struct.Struct("=BBH")
+_BODY = _HEADER.size + _NF_HEADER.size
+_EVENT_BUFFER_BYTES = 8 << 20
+_REPLY_BUFFER_BYTES = 1 << 20
+_RECEIVE_BYTES = 64 << 10
+_SO_ATTACH_FILTER = 26
+_SO_RCVBUFFORCE = 33
+_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
+
+
+class Event(NamedTuple):
+    """One message about one entry; `gone` for a destroyed one."""
+
+    gone: bool
+    attributes: bytes
+
+
+class Request(NamedTuple):
+    """One change: CT_NEW or CT_DELETE, its flags, the address family and the attributes."""
+
+    kind: int
+    flags: int
+    family: int
+    attributes: bytes
+
+    def encode(self, sequence: int, *, last: bool) -> bytes:
+        """Return the message; only the last one of a batch asks for an answer."""
+        size = _BODY + len(self.attributes)
+        flags = _REQUEST | self.flags | (_ACK if last else 0)
+        header = _HEADER.pack(size, _CTNETLINK | self.kind, flags, sequence, 0)
+        return header + _NF_HEADER.pack(self.family, 0, 0) + self.attributes
+
+
+def request(command: Command) -> Request:
+    """Put what the passive's side asks for into a request."""
+    deletes = command.verb in (Verb.DELETE, Verb.EVICT)
+    creates = command.verb in (Verb.CREATE, Verb.CREATE_PLAIN)
+    return Request(
+        CT_DELETE if deletes else CT_NEW,
+        CREATE_EXCLUSIVE if creates else 0,
+        command.family,
+        command.attributes,
+    )
+
+
+class Table:
+    """The kernel's connection table, for requests that are answered at once."""
+
+    def __init__(self) -> None:
+        self._socket = _open(0)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _REPLY_BUFFER_BYTES)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        self.port = self._socket.getsockname()[0]
+        self._sequence = 0
+
+    def change(self, requests: Sequence[Request]) -> dict[int, int]:
+        """Make the changes in order; return the error numbers by index (silence is success)."""
+        errors: dict[int, int] = {}
+        for start in range(0, len(requests), BATCH_MAX):
+            batch = requests[start : start + BATCH_MAX]
+            for index, code in self._send(batch).items():
+                errors[start + index] = code
+        return errors
+
+    def look_up(self, family: int, key: bytes) -> bytes | None:
+        """Return the attributes of the entry that has this tuple, None if there is none."""
+        self._sequence += 1
+        self._socket.send(Request(CT_GET, 0, family, key).encode(self._sequence, last=False))
+        while True:
+            for kind, sequence, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
+                if sequence != self._sequence:
+                    continue
+                if kind != _ERROR:
+                    return body[_NF_HEADER.size :]
+                code = _code(body)
+                if code == errno.ENOENT:
+                    return None
+                raise _refused("look-up of a connection", code)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _send(self, batch: Sequence[Request]) -> dict[int, int]:
+        first = self._sequence + 1
+        self._sequence += len(batch)
+        last = self._sequence
+        self._socket.send(
+            b"".join(
+                request.encode(first + index, last=first + index == last)
+                for index, request in enumerate(batch)
+            )
+        )
+        errors: dict[int, int] = {}
+        while True:
+            for kind, sequence, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
+                if kind != _ERROR or not first <= sequence <= last:
+                    continue
+                code = _code(body)
+                if code:
+                    errors[sequence - first] = code
+                if sequence == last:
+                    return errors
+
+
+class Events:
+    """What happens to the table; `overrun` says that the kernel had to drop some of it."""
+
+    def __init__(self, ignored_port: int) -> None:
+        self._socket = _open(_GROUPS)
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENT_BUFFER_BYTES)
+        self._ignore(ignored_port)
+        self.overrun = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def drain(self, count_max: int) -> list[Event]:
+        """Return what is waiting, at most about `count_max`; sets `overrun` when some was lost."""
+        events: list[Event] = []
+        receive = self._socket.recv
+        while len(events) < count_max:
+            try:
+                data = receive(_RECEIVE_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.overrun = True
+                continue
+            for kind, _, body in _messages(data):
+                events.append(Event(kind == _CTNETLINK | CT_DELETE, body[_NF_HEADER.size :]))
+        return events
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _ignore(self, port: int) -> None:
+        """Drop in the kernel what our own changes cause: word 3 of the header is their port id."""
+        program = ctypes.create_string_buffer(
+            struct.pack("HBBI", 0x20, 0, 0, 12)  # load nlmsg_pid
+            + struct.pack("HBBI", 0x15, 0, 1, socket.htonl(port))  # ours?
+            + struct.pack("HBBI", 0x06, 0, 0, 0)  # drop
+            + struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF)  # else accept
+        )
+        attach = struct.pack("HL", 4, ctypes.addressof(program))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attach)
+
+
+class Dump:
+    """A walk through the whole table, read in pieces at the reader's pace."""
+
+    def __init__(self) -> None:
+        self._socket = _open(0)
+        request = Request(CT_GET, _DUMP, socket.AF_UNSPEC, b"")
+        self._socket.send(request.encode(1, last=False))
+        self.done = False
+
+    def read(self) -> list[bytes]:
+        """Return the attributes of the next entries; sets `done` after the last."""
+        found = []
+        for kind, _, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
+            if kind == _DONE:
+                self.done = True
+            elif kind == _ERROR:
+                self.done = True
+                raise _refused("dump of the connection table", _code(body))
+            else:
+                found.append(body[_NF_HEADER.size :])
+        if self.done:
+            self._socket.close()
+        return found
+
+    def close(self) -> None:
+        """End the walk early."""
+        self._socket.close()
+
+
+def _open(groups: int) -> socket.socket:
+    try:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
+        opened.bind((0, groups))
+    except OSError as error:
+        raise _refused("a ctnetlink socket", error.errno or 0) from None
+    return opened
+
+
+def _code(body: bytes) -> int:
+    return -int.from_bytes(body[:4], sys.byteorder, signed=True)
+
+
+def _refused(what: str, code: int) -> KernelRefused:
+    hint = ": is the module nf_conntrack_netlink missing?" if code == errno.EINVAL else ""
+    return KernelRefused(f"{what}: {os.strerror(code)}{hint}")
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    start = 0
+    while start + _HEADER.size <= len(data):
+        size, kind, _, sequence, _ = _HEADER.unpack_from(data, start)
+        if size < _HEADER.size:
+            return
+        yield kind, sequence, data[start + _HEADER.size : start + size]
+        start += (size + 3) & ~3

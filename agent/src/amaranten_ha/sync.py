@@ -1,0 +1,415 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sync service: keeps the passive's connection table a copy of the active's.
+
+systemd enters with `main`. One turn of the loop is the whole program: hear heart, the kernel and
+the peer; walk a piece of the table if a walk is due; tell the peer; report to heart. The role comes
+from heart alone. This service may crash, hang or be restarted at any time without touching the
+role; nothing here ever waits for the peer or for heart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import secrets
+import select
+import signal
+import time
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from amaranten_ha import settings as configuration
+from amaranten_ha.core import flow, stream
+from amaranten_ha.core.beat import Role
+from amaranten_ha.core.copy import Command, Copy
+from amaranten_ha.core.errors import KernelRefused, PeerError
+from amaranten_ha.core.mirror import Mirror
+from amaranten_ha.core.scope import Scope
+from amaranten_ha.core.source import Source, Survey
+from amaranten_ha.core.standing import SENDERS, Troubles, standing
+from amaranten_ha.io import locals as local_facts
+from amaranten_ha.io import netlink
+from amaranten_ha.io.channel import Channel
+from amaranten_ha.io.follow import Follower
+from amaranten_ha.io.unit import Unit
+
+MS_NS = 1_000_000
+REPORT_NS = 200 * MS_NS
+CONFIRM_NS = 50 * MS_NS
+RENEWAL_NS = 20_000 * MS_NS
+FACTS_NS = 1_000 * MS_NS
+HEART_AWAY_NS = 1_000 * MS_NS
+EVENTS_PER_TURN = 512
+EVENTS_PER_BARRIER = 100_000
+LOOK_UPS_PER_TURN = 128
+PENDING_WHILE_WALKING = 8_192
+
+
+class Walk(Enum):
+    """Why the own table is being read."""
+
+    SURVEY = "survey"
+    SWEEP = "sweep"
+    LOOSEN = "loosen"
+
+
+class Sync:
+    """The parts of the service, and what one of them knows about another."""
+
+    def __init__(self, settings: configuration.Settings, heart: Path, epoch_file: Path) -> None:
+        self._settings = settings
+        self._epoch_file = epoch_file
+        self._unit = Unit()
+        self._shared = _packed(each.shared for each in settings.interfaces)
+        self._declared = _packed(each.own + each.peer_own for each in settings.interfaces)
+        self._declared |= {
+            address.network.broadcast_address.packed
+            for each in settings.interfaces
+            for address in each.own
+            if address.version == 4
+        }
+        self._mirror = Mirror(Scope(self._declared))
+        self._source = Source(self._mirror)
+        self._copy = Copy(self._mirror)
+        self._role = Role.STARTING
+        self._epoch: dict[str, int] = {}
+        self._peer: stream.State | None = None
+        self._bulk_given = 0
+        self._session = 0
+        self._barrier_asked = False
+        self._walk: Walk | None = None
+        self._dump: netlink.Dump | None = None
+        self._loosen_due = False
+        self._stale_windows = True
+        """This node may have been active since its entries were made liberal."""
+        self._survey_due_ns = 0
+        self._facts_due_ns = self._report_due_ns = self._state_due_ns = 0
+        self._confirmed_position = self._confirmed_ns = 0
+        self._reported: tuple[object, ...] = ()
+        self._trouble = self._refusal = ""
+        self._repairing = False
+        self._stopping = False
+        self._table = netlink.Table()
+        self._events = netlink.Events(self._table.port)
+        self._follower = Follower(heart)
+        self._channel = Channel(settings, secrets.token_bytes, self._state)
+        self._epoll = select.epoll()
+        for part in (self._events, self._follower, self._channel):
+            self._epoll.register(part.fileno(), select.EPOLLIN)
+
+    def run(self) -> int:
+        """Turn until SIGTERM."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self._unit.notify("READY=1")
+        while not self._stopping:
+            with contextlib.suppress(InterruptedError):
+                self._epoll.poll(self._pause_s(time.monotonic_ns()))
+            self._turn(time.monotonic_ns())
+        self._channel.close()
+        self._follower.close()
+        return 0
+
+    def _turn(self, now_ns: int) -> None:
+        self._learn_facts(now_ns)
+        self._hear_heart(now_ns)
+        self._hear_kernel(now_ns, EVENTS_PER_TURN)
+        self._hear_peer(now_ns)
+        self._walk_on(now_ns)
+        self._tell_peer(now_ns)
+        self._tell_heart(now_ns)
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _pause_s(self, now_ns: int) -> float:
+        """Return how long nothing has to be done unless somebody speaks."""
+        if self._walk is not None and len(self._source.ledger) < PENDING_WHILE_WALKING:
+            return 0.0
+        due_ns = min(self._report_due_ns, self._state_due_ns, now_ns + REPORT_NS)
+        if len(self._source.ledger) and self._channel.room:
+            due_ns = min(due_ns, now_ns + 2 * MS_NS)
+        return max(0, due_ns - now_ns) / 1e9
+
+    # Hear.
+
+    def _learn_facts(self, now_ns: int) -> None:
+        if now_ns < self._facts_due_ns:
+            return
+        self._facts_due_ns = now_ns + FACTS_NS
+        self._trouble = local_facts.conntrack_trouble()
+        scope = Scope(self._declared | (local_facts.addresses() - self._shared))
+        if scope != self._mirror.scope:
+            self._mirror.scope = scope
+            self._survey_due_ns = now_ns
+        self._unit.notify("WATCHDOG=1", f"STATUS={self._role.word}: {len(self._mirror)} entries")
+
+    def _hear_heart(self, now_ns: int) -> None:
+        for push in self._follower.turn(now_ns):
+            if push["push"] == "role":
+                self._remember_epoch(push)
+                with contextlib.suppress(KeyError):
+                    self._become(Role[str(push["role"]).upper().replace(" ", "_")], now_ns)
+            elif push["push"] == "barrier":
+                # Everything that the kernel has said by now belongs before the barrier.
+                self._hear_kernel(now_ns, EVENTS_PER_BARRIER)
+                self._source.barrier(int(push["id"]), now_ns)
+                self._barrier_asked = True
+        away_ns = self._follower.away_since_ns
+        if away_ns is not None and now_ns - away_ns > HEART_AWAY_NS:
+            self._become(Role.STARTING, now_ns)
+
+    def _become(self, role: Role, now_ns: int) -> None:
+        before, self._role = self._role, role
+        if role is before:
+            return
+        if role in SENDERS:
+            self._stale_windows = True
+        elif before in SENDERS:
+            self._source.stop()
+        if before is Role.PASSIVE:
+            self._copy.stop()
+        self._source.lost.clear()
+        self._bulk_given = 0 if role not in SENDERS else self._bulk_given
+        if role is Role.PASSIVE:
+            self._loosen_due, self._stale_windows = self._stale_windows, False
+            self._copy.start()
+        self._state_due_ns = self._report_due_ns = now_ns
+
+    def _hear_kernel(self, now_ns: int, count_max: int) -> None:
+        for event in self._events.drain(count_max):
+            key = self._source.hear(event.gone, event.attributes, now_ns)
+            if key is not None:
+                self._look_up(key, now_ns)
+        if self._events.overrun:
+            self._events.overrun = False
+            self._repairing = True
+            self._survey_due_ns = now_ns
+
+    def _look_up(self, key: bytes, now_ns: int) -> None:
+        with contextlib.suppress(PeerError):
+            found = self._table.look_up(flow.key_family(key), key)
+            self._source.looked_up(key, found, now_ns)
+
+    def _hear_peer(self, now_ns: int) -> None:
+        messages = self._channel.turn(now_ns)
+        if self._channel.session != self._session or not self._channel.up:
+            self._lose_session(now_ns)
+        for message in messages:
+            if isinstance(message, stream.State):
+                self._peer = message
+                self._source.confirmed(message, now_ns)
+            elif isinstance(message, stream.Ask) and self._source.sending:
+                for key in message.keys:
+                    self._look_up(key, now_ns)
+            if self._role is Role.PASSIVE:
+                self._apply(self._copy.receive(message, now_ns), now_ns)
+                if isinstance(message, stream.BarrierPassed):
+                    self._report_due_ns = self._state_due_ns = now_ns
+
+    def _lose_session(self, now_ns: int) -> None:
+        self._session = self._channel.session
+        if self._peer is None:
+            return
+        self._peer, self._bulk_given = None, 0
+        self._source.stop()
+        if self._role is Role.PASSIVE:
+            self._copy.start()
+        self._state_due_ns = self._report_due_ns = now_ns
+
+    def _apply(self, commands: list[Command], now_ns: int) -> None:
+        while commands:
+            errors = self._table.change([netlink.request(command) for command in commands])
+            commands = [
+                instead
+                for index, code in sorted(errors.items())
+                for instead in self._copy.refused_by_kernel(commands[index], code, now_ns)
+            ]
+
+    # Walk.
+
+    def _walk_on(self, now_ns: int) -> None:
+        try:
+            self._begin_walk(now_ns)
+            self._continue_walk(now_ns)
+            self._refusal = ""
+        except KernelRefused as error:
+            self._walk, self._dump, self._bulk_given = None, None, 0
+            self._survey_due_ns = now_ns + FACTS_NS
+            self._refusal = str(error)
+
+    def _begin_walk(self, now_ns: int) -> None:
+        """One walk at a time; a bulk that the peer asks for takes the place of a renewal."""
+        peer = self._peer
+        wanted = peer.want if peer and self._role in SENDERS and peer.role is Role.PASSIVE else 0
+        if wanted and wanted != self._bulk_given and self._channel.room:
+            self._bulk_given = wanted
+            self._start_walk(Walk.SURVEY)
+            message = self._source.begin_survey(Survey.BULK, wanted)
+            if message is not None:
+                self._channel.send(message)
+        if self._walk is not None:
+            return
+        if self._source.ledger.overflowed:
+            self._source.stop()
+            self._bulk_given = 0
+        elif self._loosen_due:
+            self._loosen_due = False
+            self._start_walk(Walk.LOOSEN)
+        elif self._copy.sweeping:
+            self._start_walk(Walk.SWEEP)
+        elif now_ns >= self._survey_due_ns:
+            self._start_walk(Walk.SURVEY)
+            self._source.begin_survey(Survey.RENEWAL)
+
+    def _start_walk(self, walk: Walk) -> None:
+        if self._dump is not None:
+            self._dump.close()
+            self._loosen_due |= self._walk is Walk.LOOSEN
+        self._walk, self._dump = walk, netlink.Dump()
+        if walk is Walk.SURVEY:
+            self._survey_due_ns = time.monotonic_ns() + RENEWAL_NS
+
+    def _continue_walk(self, now_ns: int) -> None:
+        if self._walk is None or len(self._source.ledger) >= PENDING_WHILE_WALKING:
+            return
+        entries = self._dump.read() if self._dump is not None else []
+        if self._walk is Walk.SURVEY:
+            self._source.surveyed(entries, now_ns)
+        elif self._walk is Walk.SWEEP:
+            self._apply(self._copy.sweep(entries), now_ns)
+        else:
+            self._loosen(entries)
+        if self._dump is not None and self._dump.done:
+            self._dump = None
+        if self._dump is None:
+            self._end_walk(now_ns)
+
+    def _end_walk(self, now_ns: int) -> None:
+        if self._walk is Walk.SURVEY:
+            unseen = self._mirror.unseen(LOOK_UPS_PER_TURN)
+            for key in unseen:
+                self._look_up(key, now_ns)
+            if unseen:
+                return
+            self._source.end_survey(now_ns)
+            self._repairing = False
+        elif self._walk is Walk.SWEEP:
+            self._copy.swept()
+            self._state_due_ns = self._report_due_ns = now_ns
+        self._walk = None
+
+    def _loosen(self, entries: list[bytes]) -> None:
+        requests = []
+        for attributes in entries:
+            with contextlib.suppress(PeerError):
+                entry = flow.parse(attributes)
+                change = flow.loosening(entry) if self._mirror.scope.survives(entry) else None
+                if change is not None:
+                    requests.append(netlink.Request(netlink.CT_NEW, 0, entry.family, change))
+        # An entry that ended meanwhile needs no second thought: errors are of no interest.
+        self._table.change(requests)
+
+    # Tell.
+
+    def _tell_peer(self, now_ns: int) -> None:
+        while self._channel.room:
+            message = self._source.take(now_ns, urgent=self._barrier_asked)
+            if message is None:
+                self._barrier_asked = False
+                break
+            self._barrier_asked &= not isinstance(message, stream.BarrierPassed)
+            self._channel.send(message)
+            self._channel.flush(now_ns)
+        self._copy.retry(now_ns)
+        if self._copy.complete and self._source.lost and self._channel.room:
+            asked = self._source.lost[-stream.KEYS_ASKED_MAX :]
+            del self._source.lost[-stream.KEYS_ASKED_MAX :]
+            self._channel.send(stream.Ask(tuple(asked)))
+        if self._peer and self._copy.position != self._confirmed_position:
+            self._state_due_ns = min(self._state_due_ns, self._confirmed_ns + CONFIRM_NS)
+        if now_ns >= self._state_due_ns:
+            self._state_due_ns = now_ns + REPORT_NS
+            self._confirmed_position, self._confirmed_ns = self._copy.position, now_ns
+            self._channel.send(self._state())
+        self._channel.flush(now_ns)
+
+    def _state(self) -> stream.State:
+        now_ns = time.monotonic_ns()
+        passive, source, copy = self._role is Role.PASSIVE, self._source, self._copy
+        return stream.State(
+            role=self._role,
+            want=copy.want,
+            done=copy.done,
+            position=copy.position if passive else source.position,
+            age_us=(now_ns - copy.reached_ns) // 1000 if passive and copy.position else 0,
+            barrier=copy.barrier,
+            told=len(self._mirror) if passive else source.told,
+            lag_ms=0 if passive else source.lag_ms(now_ns),
+            refused=copy.refused.total(),
+            share_permille=copy.share_permille,
+        )
+
+    def _tell_heart(self, now_ns: int) -> None:
+        state, reason = standing(
+            self._role,
+            self._peer if self._channel.up else None,
+            self._copy,
+            self._settings.peer.name,
+            self._troubles(now_ns),
+            repairing=self._repairing,
+        )
+        synced = state == "synced"
+        peer = self._peer
+        if self._role is Role.PASSIVE:
+            lag_ms = peer.lag_ms if peer else 0
+            share = self._copy.share_permille if synced else 0
+        else:
+            lag_ms = self._source.lag_ms(now_ns)
+            share = peer.share_permille if peer and synced else 0
+        report = {
+            "op": "replica",
+            "state": state,
+            "entries": len(self._mirror),
+            "lag_ms": lag_ms,
+            "share_permille": share,
+            "barrier": self._copy.barrier,
+            "reason": reason,
+        }
+        essence = (state, reason, self._copy.barrier)
+        if now_ns >= self._report_due_ns or essence != self._reported:
+            self._report_due_ns, self._reported = now_ns + REPORT_NS, essence
+            self._follower.say(report, now_ns)
+
+    def _troubles(self, now_ns: int) -> Troubles:
+        return Troubles(self._trouble or self._refusal, self._channel.reason(now_ns))
+
+    def _remember_epoch(self, push: dict[str, Any]) -> None:
+        """Keep the epochs across a reboot; heart itself never touches a disk."""
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            epoch = {"epoch": int(push["epoch"]), "last_active": int(push["last_active"])}
+            if epoch != self._epoch:
+                local_facts.write_atomically(self._epoch_file, json.dumps(epoch) + "\n")
+                self._epoch = epoch
+
+
+def _packed(groups: Any) -> frozenset[bytes]:
+    return frozenset(address.ip.packed for group in groups for address in group)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the service."""
+    parser = argparse.ArgumentParser(prog="amaranten-ha sync")
+    parser.add_argument("--config", type=Path, default=configuration.CONFIG_PATH)
+    parser.add_argument("--keys", type=Path, default=configuration.KEYS_PATH)
+    parser.add_argument("--heart", type=Path, default=configuration.RUN_PATH / "heart.sock")
+    parser.add_argument("--epoch", type=Path, default=configuration.STATE_PATH / "epoch.json")
+    options = parser.parse_args(arguments)
+    loaded = configuration.load(options.config, options.keys)
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+    return Sync(loaded, options.heart, options.epoch).run()

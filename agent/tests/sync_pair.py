@@ -1,0 +1,482 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two routers, a client and a server in network namespaces, and the real sync service on both.
+
+Tests of replication enter. Heart is played by the test, at its socket: it says who is active.
+Everything is made with the prefix `sy` and this process's id, and removed also when a test fails.
+The client and the server reach the shared addresses through pinned neighbour entries, so a switch
+is one change of two entries and nothing is left to chance.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+KEY = base64.b64encode(b"k" * 32).decode()
+OTHER_KEY = base64.b64encode(b"o" * 32).decode()
+CLIENT, CLIENT6 = "10.71.1.100", "fd71:1::100"
+SERVER, SERVER6 = "192.0.2.100", "2001:db8:71::100"
+SHARED_WAN, SHARED_WAN6 = "192.0.2.1", "2001:db8:71::1"
+PORT = 6780
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+RULESET = f"""
+table inet fw {{
+    chain forward {{
+        type filter hook forward priority 0; policy drop;
+        ct state invalid counter drop
+        meta l4proto tcp ct state new tcp flags & (fin|syn|rst|ack) != syn counter drop
+        ct state established,related counter accept
+        iifname lan ct state new accept
+        ct status dnat accept
+    }}
+    chain output {{
+        type filter hook output priority 0;
+        ct state invalid drop
+    }}
+    chain before {{
+        type nat hook prerouting priority dstnat;
+        iifname wan ip daddr {SHARED_WAN} tcp dport 8080 dnat ip to {CLIENT}:80
+        iifname wan ip6 daddr {SHARED_WAN6} tcp dport 8080 dnat ip6 to [{CLIENT6}]:80
+    }}
+    chain after {{
+        type nat hook postrouting priority srcnat;
+        iifname lan oifname wan ip saddr 10.71.1.0/24 udp dport 99 masquerade
+        iifname lan oifname wan ip saddr 10.71.1.0/24 snat ip to {SHARED_WAN}
+        iifname lan oifname wan ip6 saddr fd71:1::/64 snat ip6 to {SHARED_WAN6}
+    }}
+}}
+"""
+
+
+def run(*command: str, stdin: str | None = None, check: bool = True) -> str:
+    """Run a command and return what it printed."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def wait_for(what: Callable[[], bool], timeout_s: float, why: str) -> None:
+    """Poll until it is so; fails with the reason at the deadline."""
+    deadline = time.monotonic() + timeout_s
+    while not what():
+        for heart in Heart.alive:
+            heart.poll()
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {why}")
+        time.sleep(0.01)
+
+
+class Namespace:
+    """A network namespace with a name of ours."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        run("ip", "netns", "add", name)
+        self.run("ip", "link", "set", "lo", "up")
+
+    def run(self, *command: str, stdin: str | None = None, check: bool = True) -> str:
+        """Run a command inside."""
+        return run("ip", "netns", "exec", self.name, *command, stdin=stdin, check=check)
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """What this process makes meanwhile belongs to the namespace."""
+        with (
+            open("/proc/self/ns/net", "rb") as home,
+            open(f"/run/netns/{self.name}", "rb") as there,
+        ):
+            assert _libc.setns(there.fileno(), _CLONE_NEWNET) == 0
+            try:
+                yield
+            finally:
+                assert _libc.setns(home.fileno(), _CLONE_NEWNET) == 0
+
+    def socket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+        """Return a socket of this namespace, with a deadline of its own."""
+        with self.inside():
+            made = socket.socket(family, kind)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.settimeout(3)
+        return made
+
+    def remove(self) -> None:
+        """Remove it with everything inside."""
+        run("ip", "netns", "del", self.name, check=False)
+
+
+class Heart:
+    """The test as heart: one follower, pushes there, reports back."""
+
+    alive: ClassVar[list[Heart]] = []
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(path))
+        self._listener.listen(4)
+        self._listener.setblocking(False)
+        self._client: socket.socket | None = None
+        self._push: dict[str, object] = {}
+        self.reports: list[dict[str, object]] = []
+        Heart.alive.append(self)
+
+    def poll(self) -> None:
+        """Accept, and take all reports in."""
+        with contextlib.suppress(BlockingIOError):
+            self._client = self._listener.accept()[0]
+            self._client.setblocking(False)
+            self.say(self._push)
+        while self._client is not None:
+            try:
+                packet = self._client.recv(65536)
+            except (BlockingIOError, ConnectionError):
+                return
+            if not packet:
+                self._client = None
+                return
+            request = json.loads(packet)
+            if request["op"] == "replica":
+                self.reports.append(request)
+
+    def role(self, role: str, epoch: int = 1) -> None:
+        """Say the role, now and to every follower to come."""
+        self._push = {"push": "role", "role": role, "epoch": epoch, "last_active": epoch}
+        self.poll()
+        self.say(self._push)
+
+    def say(self, push: dict[str, object]) -> None:
+        """Push something."""
+        if self._client is not None and push:
+            with contextlib.suppress(OSError):
+                self._client.send(json.dumps(push).encode())
+
+    def close(self) -> None:
+        """Go away, as heart does when it is restarted."""
+        Heart.alive.remove(self)
+        if self._client is not None:
+            self._client.close()
+        self._listener.close()
+
+
+class Node(Namespace):
+    """One router: its namespace, its sync service, and the heart that the test plays."""
+
+    def __init__(self, name: str, number: int, folder: Path) -> None:
+        super().__init__(name)
+        self.number, self.folder = number, folder
+        folder.mkdir(parents=True)
+        self.heart = Heart(folder / "heart.sock")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.mac: dict[str, str] = {}
+        self.key(KEY)
+
+    def key(self, value: str, key_id: int = 1) -> None:
+        """Write the key file."""
+        text = f'send_key = {key_id}\n[keys]\n{key_id} = "{value}"\n'
+        (self.folder / "keys.toml").write_text(text)
+
+    def configure(self, text: str) -> None:
+        """Write the configuration."""
+        (self.folder / "agent.toml").write_text(text)
+
+    def start(self) -> None:
+        """Start the service in the namespace."""
+        log = (self.folder / "sync.log").open("ab")
+        arguments = [
+            "--config", "agent.toml", "--keys", "keys.toml",
+            "--heart", "heart.sock", "--epoch", "epoch.json",
+        ]  # fmt: skip
+        with self.inside():
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", str(SOURCE / "amaranten_ha" / "__main__.py"), "sync"]
+                + arguments,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the service."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(number)
+            self.process.wait(timeout=5)
+            self.process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the service."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    @property
+    def report(self) -> dict[str, object]:
+        """The newest report to heart."""
+        self.heart.poll()
+        return self.heart.reports[-1] if self.heart.reports else {}
+
+    def wait_report(self, timeout_s: float = 8, **wanted: object) -> None:
+        """Wait until a new report says so."""
+        self.heart.poll()
+        self.heart.reports.clear()
+
+        def so() -> bool:
+            assert self.process is None or self.process.poll() is None, self.log
+            return all(self.report.get(name) == value for name, value in wanted.items())
+
+        try:
+            wait_for(so, timeout_s, "")
+        except AssertionError:
+            raise AssertionError(
+                f"{self.name} not {wanted} within {timeout_s} s: {self.report}; {self.log}"
+            ) from None
+
+    @property
+    def log(self) -> str:
+        """What the service said."""
+        return (self.folder / "sync.log").read_text()
+
+    def entries(self, *filters: str) -> list[str]:
+        """The connection table, as conntrack-tools see it."""
+        return self.run("conntrack", "-L", *filters, check=False).splitlines() + self.run(
+            "conntrack", "-L", "-f", "ipv6", *filters, check=False
+        ).splitlines()
+
+    def invalid(self) -> int:
+        """How many forwarded packets were dropped as invalid or as new without SYN."""
+        lines = self.run("nft", "list", "chain", "inet", "fw", "forward").splitlines()
+        return sum(
+            int(line.split("packets ")[1].split()[0]) for line in lines if "drop" in line
+            and "packets " in line
+        )
+
+
+class Pair:
+    """Everything together."""
+
+    def __init__(self, folder: Path) -> None:
+        prefix = f"sy{os.getpid()}"
+        self._namespaces: list[Namespace] = []
+        self._made = 0
+        try:
+            self.client = self._keep(Namespace(f"{prefix}c"))
+            self.server = self._keep(Namespace(f"{prefix}v"))
+            self.switch = self._keep(Namespace(f"{prefix}w"))
+            self.a = Node(f"{prefix}a", 1, folder / "a")
+            self._namespaces.append(self.a)
+            self.b = Node(f"{prefix}b", 2, folder / "b")
+            self._namespaces.append(self.b)
+            self._wire()
+        except BaseException:
+            self.remove()
+            raise
+
+    def _keep(self, made: Namespace) -> Namespace:
+        self._namespaces.append(made)
+        return made
+
+    def _wire(self) -> None:
+        for bridge in ("lan", "wan", "sync"):
+            self.switch.run("ip", "link", "add", bridge, "type", "bridge")
+            self.switch.run("ip", "link", "set", bridge, "up")
+        self._port("lan", self.client, f"{CLIENT}/24", f"{CLIENT6}/64")
+        self._port("wan", self.server, f"{SERVER}/24", f"{SERVER6}/64")
+        for node in (self.a, self.b):
+            own = node.number + 1
+            self._port("lan", node, f"10.71.1.{own}/24", f"fd71:1::{own}/64")
+            self._port("wan", node, f"192.0.2.{own}/24", f"2001:db8:71::{own}/64")
+            self._port("sync", node, f"10.71.4.{own}/24", f"fd71:4::{own}/64")
+            for name, value in (
+                ("net.ipv4.ip_forward", "1"),
+                ("net.ipv6.conf.all.forwarding", "1"),
+                ("net.ipv4.conf.all.send_redirects", "0"),
+                ("net.ipv4.conf.lan.send_redirects", "0"),
+                ("net.netfilter.nf_conntrack_tcp_loose", "0"),
+                ("net.netfilter.nf_conntrack_events", "1"),
+            ):
+                node.run("sysctl", "-qw", f"{name}={value}")
+            node.run("nft", "-f", "-", stdin=RULESET)
+            node.configure(_configuration(node.number))
+        self.client.run("ip", "route", "add", "default", "via", "10.71.1.1")
+        self.client.run("ip", "-6", "route", "add", "default", "via", "fd71:1::1")
+
+    def _port(self, network: str, end: Namespace, *addresses: str) -> None:
+        self._made += 1
+        port = f"p{self._made}"
+        self.switch.run(
+            "ip", "link", "add", port, "type", "veth", "peer", "name", network, "netns", end.name
+        )
+        self.switch.run("ip", "link", "set", port, "master", network, "up")
+        end.run("ip", "link", "set", network, "up")
+        for address in addresses:
+            end.run("ip", "address", "add", address, "dev", network, "nodad")
+        if isinstance(end, Node):
+            link = json.loads(end.run("ip", "-j", "link", "show", "dev", network))
+            end.mac[network] = link[0]["address"]
+
+    def activate(self, node: Node) -> None:
+        """Move the traffic: the shared addresses are at this node's MAC from now on."""
+        for host, network, shared in (
+            (self.client, "lan", ("10.71.1.1", "fd71:1::1")),
+            (self.server, "wan", (SHARED_WAN, SHARED_WAN6)),
+        ):
+            for address in shared:
+                host.run(
+                    "ip", "neigh", "replace", address, "lladdr", node.mac[network],
+                    "dev", network, "nud", "permanent",
+                )  # fmt: skip
+
+    def begin(self) -> None:
+        """Both services run, A is active, B is its copy, the tables are empty."""
+        for node in (self.a, self.b):
+            node.kill()
+            node.key(KEY)
+            node.configure(_configuration(node.number))
+            node.run("conntrack", "-F", check=False)
+            node.run("nft", "reset", "counters", check=False)
+            node.heart.reports.clear()
+            node.start()
+        self.activate(self.a)
+        self.roles("active", "passive")
+        self.b.wait_report(state="synced")
+        self.a.wait_report(state="synced")
+
+    def roles(self, a: str, b: str, epoch: int = 1) -> None:
+        """Say both roles."""
+        self.a.heart.role(a, epoch)
+        self.b.heart.role(b, epoch)
+
+    def settle(self, timeout_s: float = 8) -> None:
+        """Wait until both are in sync and hold the same number of entries."""
+
+        def same() -> bool:
+            reports = self.a.report, self.b.report
+            return (
+                all(each.get("state") == "synced" for each in reports)
+                and reports[0].get("entries") == reports[1].get("entries")
+            )
+
+        self.a.heart.reports.clear()
+        self.b.heart.reports.clear()
+        try:
+            wait_for(same, timeout_s, "")
+        except AssertionError:
+            raise AssertionError(
+                f"not settled: {self.a.report} {self.b.report} {self.a.log} {self.b.log}"
+            ) from None
+
+    def remove(self) -> None:
+        """Remove everything."""
+        for each in self._namespaces:
+            if isinstance(each, Node):
+                each.kill()
+                each.heart.close()
+            each.remove()
+
+
+def _configuration(number: int) -> str:
+    own, peer = number + 1, 4 - number
+    text = f"""
+config_digest = "0123456789abcdef"
+ruleset_digest = "0123456789abcdef"
+[cluster]
+id = 71
+name = "sy"
+profile = "virtual"
+[node]
+name = "fw-{"ab"[number - 1]}"
+number = {number}
+[peer]
+name = "fw-{"ba"[number - 1]}"
+number = {3 - number}
+[replication]
+port = {PORT}
+[network]
+gateways = []
+"""
+    networks = {
+        "lan": ("10.71.1.{}/24", "fd71:1::{}/64"),
+        "sync": ("10.71.4.{}/24", "fd71:4::{}/64"),
+        "wan": ("192.0.2.{}/24", "2001:db8:71::{}/64"),
+    }
+    for link, (name, forms) in enumerate(networks.items(), 1):
+        role = "sync" if name == "sync" else "service"
+        shared = [] if name == "sync" else [form.format(1) for form in forms]
+        text += f"""
+[[interface]]
+name = "{name}"
+link = {link}
+role = "{role}"
+device = "{name}"
+own = {json.dumps([form.format(own) for form in forms])}
+peer_own = {json.dumps([form.format(peer) for form in forms])}
+shared = {json.dumps(shared)}
+"""
+    return text
+
+
+class Talk:
+    """One live connection through the pair, both ends in the test's hand."""
+
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self.near, self.far = near, far
+        self._count = 0
+
+    def exchange(self, timeout_s: float = 3) -> bool:
+        """Send one message each way; False if it does not arrive in time."""
+        self._count += 1
+        text = f"message {self._count:08d}".encode()
+        try:
+            for one, other in ((self.near, self.far), (self.far, self.near)):
+                one.settimeout(timeout_s)
+                other.settimeout(timeout_s)
+                one.send(text)
+                if other.recv(64) != text:
+                    return False
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.near.close()
+        self.far.close()
+
+
+def tcp(near: Namespace, far: Namespace, to: str, listen: str, port: int, dport: int = 0) -> Talk:
+    """Open a TCP connection through the pair."""
+    family = socket.AF_INET6 if ":" in to else socket.AF_INET
+    with far.socket(family, socket.SOCK_STREAM) as listener:
+        listener.bind((listen, port))
+        listener.listen(1)
+        client = near.socket(family, socket.SOCK_STREAM)
+        client.connect((to, dport or port))
+        server = listener.accept()[0]
+    return Talk(client, server)
+
+
+def udp(near: Namespace, far: Namespace, to: str, port: int) -> tuple[Talk, tuple[str, int]]:
+    """Begin a UDP flow through the pair; returns it and the address that the far end sees."""
+    family = socket.AF_INET6 if ":" in to else socket.AF_INET
+    client = near.socket(family, socket.SOCK_DGRAM)
+    server = far.socket(family, socket.SOCK_DGRAM)
+    server.bind((to, port))
+    client.connect((to, port))
+    client.send(b"first")
+    seen = server.recvfrom(64)[1]
+    server.connect(seen[:2])
+    return Talk(client, server), seen[:2]
