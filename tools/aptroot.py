@@ -55,6 +55,19 @@ def sources(release: str) -> list[tuple[str, str]]:
     ]
 
 
+def mirror(release: str) -> str:
+    """The address of the Debian archive of ``release``: the mirror that has its updates, too."""
+    found = sources(release)
+    updated = {address for address, suite in found if suite == f"{release}-updates"}
+    plain = [address for address, suite in found if suite == release]
+    if not plain:
+        raise AptError(
+            f"this machine's apt knows no archive of Debian {release}; "
+            "add a Debian mirror to /etc/apt/sources.list.d"
+        )
+    return min(plain, key=lambda address: address not in updated)
+
+
 @dataclass(frozen=True, slots=True)
 class AptRoot:
     """One release's private apt below ``place``."""
