@@ -13,7 +13,7 @@ import signal
 import sys
 
 from .lab import Lab
-from .plan import DISKS, HOSTS, NETWORKS, NODES, LabError
+from .plan import DISKS, HOSTS, NETWORKS, NODES, BadRequest, LabError
 from .shell import say
 from .wires import Direction
 
@@ -116,7 +116,7 @@ def main() -> int:
         return perform(arguments)
     except LabError as problem:
         say(f"lab: {problem}")
-        return 1
+        return 2 if isinstance(problem, BadRequest) else 1
     except KeyboardInterrupt:
         say("lab: interrupted; 'up' mends what is half-made, 'down' removes it")
         return 130

@@ -70,6 +70,8 @@ TOOLS = {
     "conntrack": "conntrack",
     "ssh": "openssh-client",
     "ip": "iproute2",
+    "ping": "iputils-ping",
+    "sysctl": "procps",
 }
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 

@@ -27,6 +27,7 @@ from .plan import (
     CACHE,
     HOSTS,
     NODES,
+    BadRequest,
     LabError,
     Plan,
     Wire,
@@ -63,13 +64,13 @@ class Lab:
     def node(self, name: str) -> Machine:
         """A node by its inventory name."""
         if name not in self.nodes:
-            raise LabError(f"node {name!r}: expected one of {', '.join(NODES)}")
+            raise BadRequest(f"node {name!r}: expected one of {', '.join(NODES)}")
         return self.nodes[name]
 
     def host(self, name: str) -> Host:
         """One of client, server, dmzhost, control."""
         if name not in self.hosts:
-            raise LabError(f"host {name!r}: expected one of {', '.join(self.hosts)}")
+            raise BadRequest(f"host {name!r}: expected one of {', '.join(self.hosts)}")
         return self.hosts[name]
 
     def port(self, node: str, interface: str) -> str:

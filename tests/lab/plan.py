@@ -59,6 +59,10 @@ class LabError(Exception):
     """The lab cannot do what was asked; the sentence says why and what to do."""
 
 
+class BadRequest(LabError):
+    """What was asked for cannot exist, so nothing was begun."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The names of one lab; two labs with different prefixes share nothing but the image."""
@@ -67,7 +71,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"([a-z][a-z0-9]{0,9})?", self.prefix):
-            raise LabError(
+            raise BadRequest(
                 f"prefix {self.prefix!r}: expected at most 10 lower-case letters and digits, "
                 "the first one a letter"
             )
@@ -173,7 +177,7 @@ def shared_addresses(network: str) -> list[str]:
 def wire_of(node: str, interface: str) -> Wire:
     """The cable of a node on a network, both checked."""
     if node not in NODES:
-        raise LabError(f"node {node!r}: expected one of {', '.join(NODES)}")
+        raise BadRequest(f"node {node!r}: expected one of {', '.join(NODES)}")
     if interface not in NETWORKS:
-        raise LabError(f"interface {interface!r}: expected one of {', '.join(NETWORKS)}")
+        raise BadRequest(f"interface {interface!r}: expected one of {', '.join(NETWORKS)}")
     return Wire(node, interface)
