@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from . import archive, recipe
@@ -100,6 +100,7 @@ def boot(image: Image, checks: Sequence[str], work: Path) -> Session:
         guest.wait()
     finally:
         alarm.cancel()
+        (work / "results.json").write_text(json.dumps(asdict(session), indent=1, default=str))
         if guest.poll() is None:
             guest.kill()
             guest.wait()
