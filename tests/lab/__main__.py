@@ -111,7 +111,7 @@ def perform(arguments: argparse.Namespace) -> int:
 def main() -> int:
     """Parse, perform, and turn what went wrong into one sentence and an exit code."""
     arguments = parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, lambda *_details: sys.exit(143))
     try:
         return perform(arguments)
     except LabError as problem:

@@ -34,7 +34,7 @@ LinkLocalAddressing=ipv6
 def cgroup_tree() -> Path:
     """Where this machine mounts the control groups of version 2."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, place, kind = line.split()[:3]
+        _source, place, kind = line.split()[:3]
         if kind == "cgroup2":
             return Path(place)
     raise LabError("this machine mounts no cgroup2 file system; the lab needs one")
@@ -119,7 +119,7 @@ class Machine:
     def _remove_cgroup(self) -> None:
         if not self.cgroup.exists():
             return
-        folders = [Path(place) for place, _, _ in os.walk(self.cgroup)]
+        folders = [Path(place) for place, _folders, _files in os.walk(self.cgroup)]
         for folder in sorted(folders, key=lambda path: -len(path.parts)):
             folder.rmdir()
 

@@ -17,7 +17,7 @@ def copy_both_ways(connection):
     """Copy until the other side has nothing more to say."""
     sources = [0, connection.fileno()]
     while True:
-        ready, _, _ = select.select(sources, [], [])
+        ready, _writable, _broken = select.select(sources, [], [])
         if connection.fileno() in ready:
             data = connection.recv(65536)
             if not data:

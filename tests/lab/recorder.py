@@ -65,9 +65,9 @@ def clock_offset_ns():
 def drain(port, number, out):
     """Write down what has arrived on a port."""
     offset_ns = clock_offset_ns()
-    for _ in range(DRAIN_MAX):
+    for _turn in range(DRAIN_MAX):
         try:
-            data, extra, _, source = port.recvmsg(KEPT, 64, socket.MSG_TRUNC)
+            data, extra, _flags, source = port.recvmsg(KEPT, 64, socket.MSG_TRUNC)
         except BlockingIOError:
             return
         seconds, nanoseconds = struct.unpack("qq", extra[0][2][:16])
@@ -88,7 +88,7 @@ def main(ethertypes, *names):
         os.write(2, b"recording\n")
         going = True
         while going:
-            for key, _ in selector.select():
+            for key, _events in selector.select():
                 if key.data is None:
                     going = bool(os.read(0, 4096))
                 else:

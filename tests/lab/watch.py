@@ -84,7 +84,7 @@ class Watch:
             raise LabError(f"cannot record {', '.join(self.ports)}: {first}")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_details: object) -> None:
         process = self._process
         assert process is not None
         with self._stack:
@@ -96,7 +96,7 @@ class Watch:
         frames = []
         place = 0
         while place < len(data):
-            at_ns, number, way, _, kept = RECORD.unpack_from(data, place)
+            at_ns, number, way, _wire_length, kept = RECORD.unpack_from(data, place)
             place += RECORD.size
             if number == END:
                 if at_ns:

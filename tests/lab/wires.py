@@ -166,7 +166,7 @@ class Wires:
         command = ["ip", "-n", self.plan.namespace("switch"), "-o", "link", "show"]
         found = {}
         for line in run(command).stdout.splitlines():
-            _, name, flags = line.split()[:3]
+            _index, name, flags = line.split()[:3]
             found[name.partition("@")[0].rstrip(":")] = "UP" in flags.strip("<>").split(",")
         return found
 

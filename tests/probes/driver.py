@@ -60,7 +60,7 @@ class Probe:
     def __enter__(self) -> Probe:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_details: object) -> None:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()

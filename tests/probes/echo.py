@@ -48,7 +48,7 @@ class Echo:
 
     def answer(self, listener):
         """Send datagrams back to where they came from."""
-        for _ in range(DRAIN_MAX):
+        for _turn in range(DRAIN_MAX):
             try:
                 data, sender = listener.recvfrom(65536)
             except BlockingIOError:
@@ -59,7 +59,7 @@ class Echo:
 
     def accept(self, listener):
         """Take a new connection, up to the bound."""
-        connection, _ = listener.accept()
+        connection, _peer = listener.accept()
         if self.open >= CONNECTIONS_MAX:
             connection.close()
             return
@@ -90,7 +90,7 @@ class Echo:
         if is_pipe(sys.stdin):
             self.selector.register(sys.stdin, selectors.EVENT_READ, None)
         while time.monotonic() < deadline:
-            for key, _ in self.selector.select(0.5):
+            for key, _events in self.selector.select(0.5):
                 if key.data is None:
                     if not sys.stdin.buffer.raw.read(4096):
                         return
@@ -105,7 +105,7 @@ def main():
     parser.add_argument("--tcp", type=int, default=0, metavar="PORT")
     parser.add_argument("--seconds", type=float, default=600)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_details: sys.exit(0))
     echo = Echo()
     if arguments.udp:
         echo.listen(socket.SOCK_DGRAM, arguments.udp)

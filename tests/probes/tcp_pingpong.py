@@ -119,7 +119,7 @@ class Choir:
     def listen(self, timeout_s):
         """Take what comes back; true if somebody closed our standard input."""
         ended = False
-        for key, _ in self.selector.select(timeout_s):
+        for key, _events in self.selector.select(timeout_s):
             if key.data is None:
                 ended = not sys.stdin.buffer.raw.read(4096)
                 continue

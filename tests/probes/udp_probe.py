@@ -68,7 +68,7 @@ class Probe:
             now_ns = time.monotonic_ns()
             if len(data) != REQUEST.size:
                 continue
-            magic, number, _ = REQUEST.unpack(data)
+            magic, number, _sent_ns = REQUEST.unpack(data)
             if magic != MAGIC or number >= len(self.sent_ns):
                 continue
             if number in self.answered_ns:
@@ -128,7 +128,7 @@ class Probe:
                 print(json.dumps({"progress": self.progress(now_ns)}), flush=True)
                 told_ns = now_ns
             wait_s = max(0.0, (next_ns - time.monotonic_ns()) / 1e9)
-            ready, _, _ = select.select(sources, [], [], wait_s)
+            ready, _writable, _broken = select.select(sources, [], [], wait_s)
             self.hear()
             if sys.stdin in ready and not sys.stdin.buffer.raw.read(4096):
                 break
@@ -151,7 +151,7 @@ def main():
     if not 0 < arguments.rate <= 20000 or not 0 < arguments.count <= COUNT_MAX:
         parser.error(f"rate: 1..20000 and count: 1..{COUNT_MAX} are expected")
     probe = Probe(arguments.target, arguments.port, arguments.rate)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_details: sys.exit(0))
     try:
         probe.run(arguments.seconds, arguments.count)
     finally:
