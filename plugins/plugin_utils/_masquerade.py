@@ -29,7 +29,7 @@ def findings(text: RulesetText, cluster: Cluster, node: str) -> t.Iterator[tuple
                 continue
             shared = replacement_addresses(rule, interface)
             if shared:
-                yield rule, sentence(rule, interface, interface.sides[node].device, shared)
+                yield rule, sentence(rule, interface, shared)
                 break
 
 
@@ -88,11 +88,11 @@ def rule_families(rule: Rule) -> tuple[int, ...]:
     return (4, 6)
 
 
-def sentence(rule: Rule, interface: Interface, device: str, shared: t.Sequence[Address]) -> str:
+def sentence(rule: Rule, interface: Interface, shared: t.Sequence[Address]) -> str:
     """Why it is refused, and the rule that replaces it."""
     wanted = " and ".join(f"`{replacement(rule, interface, address)}`" for address in shared)
     return (
-        f"masquerades on {interface.name} ({device}), which has a shared address, "
+        f"masquerades on {interface.name}, which has a shared address, "
         f"so that its connections would end with their node, expected {wanted}"
     )
 

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The gate before everything: the pair in the inventory is right, or nothing is touched.
+
+Every play enters here first, on the controller and without a connection, for the whole pair even if
+the play is limited to one node.  It gathers `ha_cluster` as both hosts see it, has it read and
+checked, renders the ruleset for both nodes and looks for what must not be in it.  It changes nothing,
+and returns no key.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
+
+from ansible_collections.amaranten.ha.plugins.module_utils._keys import hashed
+from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import RulesetText
+from ansible_collections.amaranten.ha.plugins.plugin_utils import _cluster_files as files
+from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster import Reader
+from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster_checks import check
+from ansible_collections.amaranten.ha.plugins.plugin_utils._masquerade import findings, source_line
+from ansible_collections.amaranten.ha.plugins.plugin_utils._node_checks import check_keys, check_node
+from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import Cluster
+from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Problems, plain, shown
+
+COLLECTION_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+GROUP = "firewalls"
+
+
+class Refused(Exception):
+    """The pair is refused; the arguments are the sentences."""
+
+
+class ActionModule(ActionBase):
+    """Validates and normalises the pair; see the module's documentation."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None
+    ) -> dict[str, t.Any]:
+        """Return the pair as facts, or fail with every sentence."""
+        result = super().run(tmp, task_vars)
+        _valid, arguments = self.validate_argument_spec(
+            argument_spec={"nodes": {"type": "dict", "default": {}}}
+        )
+        variables = task_vars or {}
+        nodes = plain(arguments["nodes"])
+        try:
+            cluster, rulesets = self.pair(variables)
+            self.judge(variables, cluster, nodes)
+        except Refused as refusal:
+            result.update(failed=True, msg="\n".join(refusal.args))
+            return result
+        node = str(variables.get("inventory_hostname", ""))
+        result.update(
+            changed=False, pair=files.facts(cluster, node), order=order(cluster, nodes)
+        )
+        if node in rulesets:
+            source, text = rulesets[node]
+            result["ruleset"] = text
+            result["agent_toml"] = files.agent_toml(cluster, node, source)
+        return result
+
+    def pair(self, variables: dict[str, t.Any]) -> tuple[Cluster, dict[str, tuple[str, str]]]:
+        """The checked pair, and for each node the ruleset's source and its rendered text."""
+        hosts = [str(host) for host in variables.get("groups", {}).get(GROUP, [])]
+        if len(hosts) != 2:
+            raise Refused(
+                f"The group {GROUP} has {len(hosts)} hosts ({', '.join(hosts) or 'none'}), "
+                "expected exactly two: this product is a pair."
+            )
+        raw = {host: self.raw_cluster(variables, host) for host in hosts}
+        first, second = hosts
+        if raw[first] != raw[second]:
+            keys = sorted(
+                str(k)
+                for k in set(raw[first] or {}) | set(raw[second] or {})
+                if (raw[first] or {}).get(k) != (raw[second] or {}).get(k)
+            )
+            raise Refused(
+                f"ha_cluster.{keys[0]} differs between {first} and {second}, expected one dict for "
+                f"both, as in the vars of the group {GROUP}."
+            )
+        reader = Reader(raw[first], hosts)
+        cluster = reader.read()
+        if cluster is not None:
+            check(cluster, reader.problems)
+        if cluster is None or reader.problems:
+            raise Refused(*reader.problems.sentences)
+        return cluster, self.rulesets(variables, cluster)
+
+    def raw_cluster(self, variables: dict[str, t.Any], host: str) -> t.Any:
+        """`ha_cluster` of a host, all templates in it resolved, in Python's own types."""
+        hostvars = variables["hostvars"][host]
+        try:
+            if "ha_cluster" in hostvars:
+                found = plain(hostvars["ha_cluster"])
+            elif "ha_cluster" in variables:
+                found = plain(self._templar.template(variables["ha_cluster"]))
+            else:
+                raise Refused(
+                    f"ha_cluster is missing for {host}, expected the dict that describes the pair, "
+                    f"as in the vars of the group {GROUP}."
+                )
+        except AnsibleError as error:
+            raise Refused(f"ha_cluster of {host} cannot be templated: {one_line(error)}") from error
+        if not isinstance(found, dict):
+            raise Refused(f"ha_cluster is {shown(found)}, expected a dict that describes the pair.")
+        return found
+
+    def judge(
+        self, variables: dict[str, t.Any], cluster: Cluster, nodes: dict[str, t.Any]
+    ) -> None:
+        """Refuse the pair if the nodes that were looked at are not what it says."""
+        problems = Problems()
+        for node in cluster.nodes:
+            if node in nodes:
+                check_node(cluster, node, nodes[node], problems)
+        if nodes:
+            keys = self.raw_cluster(variables, cluster.primary)["keys"]
+            check_keys(cluster, {str(i): hashed(key) for i, key in keys.items()}, nodes, problems)
+        if problems:
+            raise Refused(*problems.sentences)
+
+    # The ruleset -----------------------------------------------------------------------------
+
+    def rulesets(
+        self, variables: dict[str, t.Any], cluster: Cluster
+    ) -> dict[str, tuple[str, str]]:
+        """The operator's template for both nodes, looked through for what must not be in it."""
+        path = self.find_template(variables, cluster.ruleset)
+        with open(path, encoding="utf-8") as file:
+            source = file.read()
+        problems = Problems()
+        found = {}
+        for node in cluster.nodes:
+            rendered = self.render(variables, cluster, node, path)
+            name = os.path.basename(path)
+            inspect(name, source, rendered, cluster, node, problems)
+            if problems:
+                raise Refused(*problems.sentences)
+            found[node] = (source, files.defines(cluster, node) + rendered)
+        return found
+
+    def find_template(self, variables: dict[str, t.Any], name: str) -> str:
+        """The operator's own template first, the one that ships with the collection last."""
+        places = []
+        for place in (variables.get("inventory_dir"), variables.get("playbook_dir")):
+            if place:
+                places += [os.path.join(str(place), "templates"), str(place)]
+        places.append(os.path.join(COLLECTION_ROOT, "roles", "firewall", "templates"))
+        for place in [""] if os.path.isabs(name) else places:
+            path = os.path.join(place, name)
+            if os.path.isfile(path):
+                return path
+        raise Refused(
+            f"ha_cluster.ruleset is {shown(name)}, expected a file"
+            + ("." if os.path.isabs(name) else " in " + " or ".join(places) + ".")
+        )
+
+    def render(
+        self, variables: dict[str, t.Any], cluster: Cluster, node: str, path: str
+    ) -> str:
+        """The template with the node's variables and `ha`."""
+        theirs = dict(variables["hostvars"].raw_get(node))
+        theirs["hostvars"] = variables["hostvars"]
+        theirs["ansible_search_path"] = [os.path.dirname(path)]
+        lookup = lookup_loader.get(
+            "ansible.builtin.template", loader=self._loader, templar=self._templar
+        )
+        try:
+            return str(
+                lookup.run([path], theirs, template_vars={"ha": files.context(cluster, node)})[0]
+            )
+        except AnsibleError as error:
+            raise Refused(
+                f"ha_cluster.ruleset is {shown(cluster.ruleset)}, expected a template that can be "
+                f"rendered for {node}: {one_line(error)}"
+            ) from error
+
+
+def order(cluster: Cluster, nodes: t.Mapping[str, t.Any]) -> list[str]:
+    """The nodes that were looked at in the order of a change: whoever is active comes last."""
+    found = [node for node in (cluster.backup, cluster.primary) if node in nodes]
+    return sorted(found, key=lambda node: nodes[node].get("role") == "active")
+
+
+def inspect(
+    name: str, source: str, rendered: str, cluster: Cluster, node: str, problems: Problems
+) -> None:
+    """Say what the rendered ruleset must not contain, with the line of the template."""
+
+    def place(line: int) -> str:
+        found = source_line(source, rendered, line)
+        return f"{name} line {found}" if found else f"{name} line {line} as rendered for {node}"
+
+    text = RulesetText(files.defines(cluster, node) + rendered)
+    offset = len(cluster.interfaces)
+    for line, sentence in text.refused:
+        problems.say(f"{place(line - offset)} {sentence}.")
+    for rule, sentence in findings(text, cluster, node):
+        problems.say(f"{place(rule.line - offset)} {sentence}.")
+    if not text.tables:
+        problems.say(f"{name} declares no table for {node}, expected at least one.")
+
+
+def one_line(error: Exception) -> str:
+    """The gist of Ansible's message, without its line breaks."""
+    return " ".join(str(error).split())

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Commit and confirm of a ruleset, as one task.
+
+The module loads the ruleset with a rollback timer armed; then this room drops the connection, comes
+back over a fresh one, through the new ruleset, and has it confirmed.  If no connection comes up, it
+waits until the timer has brought the old ruleset back, and says so.  It never confirms over the
+connection that was there before.
+"""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+# How long after the rollback a node may take until it answers again.
+RETURN_S = 30
+PAUSE_S = 1.0
+
+
+class ActionModule(ActionBase):
+    """Loads and confirms; see the module's documentation."""
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None
+    ) -> dict[str, t.Any]:
+        """Return the module's result, confirmed."""
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args, state="provisional")
+        loaded = self.module(arguments, task_vars)
+        result.update(loaded)
+        if self._task.check_mode or loaded.get("failed") or not loaded.get("changed"):
+            return result
+        rollback_s = int(self._task.args.get("rollback_s", 30))
+        confirmed = self.confirm(dict(arguments, state="confirmed"), rollback_s, task_vars)
+        if confirmed.get("failed"):
+            result.update(failed=True, msg=confirmed["msg"], changed=False)
+        return result
+
+    def module(
+        self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any] | None
+    ) -> dict[str, t.Any]:
+        """Run the module on the node."""
+        return self._execute_module(
+            module_name="amaranten.ha.ruleset", module_args=arguments, task_vars=task_vars
+        )
+
+    def confirm(
+        self, arguments: dict[str, t.Any], rollback_s: int, task_vars: dict[str, t.Any] | None
+    ) -> dict[str, t.Any]:
+        """Confirm over a fresh connection, as long as there is hope that the node answers."""
+        deadline = time.monotonic() + rollback_s + RETURN_S
+        while True:
+            try:
+                if hasattr(self._connection, "reset"):
+                    self._connection.reset()
+                return self.module(arguments, task_vars)
+            except AnsibleConnectionFailure as error:
+                if time.monotonic() > deadline:
+                    raise AnsibleConnectionFailure(
+                        "The node does not answer since its ruleset was loaded, not even "
+                        f"{RETURN_S} s after the rollback: {error}"
+                    ) from error
+                time.sleep(PAUSE_S)

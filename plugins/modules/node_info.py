@@ -1,0 +1,151 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) The amaranten.ha contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Reads what a node has before anything is changed on it.
+
+The roles enter here first; what is found is judged on the controller by the action plugin `cluster`.
+It needs nothing installed but Python and iproute2, and changes nothing.
+"""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_info
+short_description: What a node has, before anything is changed on it
+description:
+  - Reads devices, who manages them, units and packages of a node.
+  - The result is judged by M(amaranten.ha.cluster) on the controller.
+version_added: 0.1.0
+author: The amaranten.ha contributors (@amaranten)
+extends_documentation_fragment:
+  - amaranten.ha.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: Changes nothing.
+options:
+  packages:
+    description: Packages whose installed versions are wanted.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - module: amaranten.ha.cluster
+"""
+
+EXAMPLES = r"""
+- name: Look at the node
+  amaranten.ha.node_info:
+    packages: [nftables, conntrack]
+  register: found
+
+- name: Show what manages its devices
+  ansible.builtin.debug:
+    msg: "{{ found.node.devices | dict2items | map(attribute='value.manager') }}"
+"""
+
+RETURN = r"""
+node:
+  description: The node as it is.
+  returned: always
+  type: dict
+  contains:
+    distribution:
+      description: C(ID), C(VERSION_ID) and C(VERSION_CODENAME) of the node's system.
+      type: dict
+      sample: {id: debian, version: "12", codename: bookworm}
+    architecture:
+      description: The architecture as the package manager names it.
+      type: str
+      sample: amd64
+    systemd:
+      description: Whether systemd runs the node.
+      type: bool
+    devices:
+      description: Network devices by name, with C(mac), C(addresses), C(manager), C(manager_file) and C(dynamic).
+      type: dict
+    connection_address:
+      description: The node's address that the controller's connection uses, if it can be told.
+      type: str
+    packages:
+      description: Installed versions, empty for a package that is not installed.
+      type: dict
+    nftables_unit:
+      description: State of Debian's own nftables unit, and the tables that its file declares.
+      type: dict
+    resolv_conf_is_link:
+      description: Whether another program writes the resolver's file.
+      type: bool
+    role:
+      description: The role that the deployed agent says it has, empty if there is none that answers.
+      type: str
+      sample: passive
+    keys:
+      description: Key ids of the deployed agent with a hash of each, and the one it sends with.
+      type: dict
+      sample: {ids: {"1": 9f86d081}, send_key: 1}
+"""
+
+import json
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.amaranten.ha.plugins.module_utils._files import read
+from ansible_collections.amaranten.ha.plugins.module_utils._keys import describe, parse
+from ansible_collections.amaranten.ha.plugins.module_utils._node import Node
+from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import RulesetText
+
+NFTABLES_CONF = "/etc/nftables.conf"
+TOOL = "/usr/sbin/amaranten-ha"
+KEYS_TOML = "/etc/amaranten-ha/keys.toml"
+
+
+def nftables_unit(node):
+    """Debian's own way of loading a ruleset, which flushes everything."""
+    unit = node.unit("nftables.service")
+    text = read(NFTABLES_CONF)
+    return {
+        "load": unit["LoadState"],
+        "enabled": unit["UnitFileState"],
+        "active": unit["ActiveState"] == "active",
+        "tables": RulesetText(text).tables if text else [],
+    }
+
+
+def agent_status(node):
+    """What the deployed agent says, or nothing."""
+    try:
+        return json.loads(node.output([TOOL, "status", "--json"]) or "{}")
+    except ValueError:
+        return {}
+
+
+def main():
+    """Entry point of the module."""
+    module = AnsibleModule(
+        argument_spec={"packages": {"type": "list", "elements": "str", "default": []}},
+        supports_check_mode=True,
+    )
+    node = Node(module.run_command)
+    links = node.links()
+    connection = os.environ.get("SSH_CONNECTION", "").split()
+    found = {
+        "distribution": node.distribution(),
+        "architecture": node.output(["dpkg", "--print-architecture"]).strip(),
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "devices": {name: node.device(name, link) for name, link in links.items()},
+        "connection_address": connection[2] if len(connection) == 4 else "",
+        "packages": node.packages(module.params["packages"]),
+        "nftables_unit": nftables_unit(node),
+        "resolv_conf_is_link": os.path.islink("/etc/resolv.conf"),
+        "role": agent_status(node).get("role", ""),
+        "keys": describe(*parse(read(KEYS_TOML) or "")),
+    }
+    module.exit_json(changed=False, node=found)
+
+
+if __name__ == "__main__":
+    main()
