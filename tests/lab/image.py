@@ -73,6 +73,7 @@ TOOLS = {
     "ping": "iputils-ping",
     "sysctl": "procps",
 }
+MODULES = ("nf_conntrack", "nf_conntrack_netlink", "nf_tables", "overlay", "veth", "bridge")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -97,6 +98,12 @@ def need_tools() -> None:
         run([*apt, "update"], check=False, timeout_s=300, environment=environment)
         install = [*apt, "install", "--no-install-recommends", *missing]
         run(install, timeout_s=600, environment=environment)
+
+
+def need_modules() -> None:
+    """Load what nodes need of the kernel; a container cannot do that for itself."""
+    if shutil.which("modprobe"):
+        run(["modprobe", "--all", "--quiet", *MODULES], check=False)
 
 
 def mirror() -> str:

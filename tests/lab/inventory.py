@@ -8,6 +8,7 @@ owner can read; the inventory looks them up and never contains them.
 from __future__ import annotations
 
 import base64
+import json
 import os
 from pathlib import Path
 
@@ -23,21 +24,18 @@ PROXY = "ip netns exec {namespace} /usr/bin/python3 -I {pipe} {{{{ lab_address }
 
 
 def yaml(value: Value, indent: int = 0) -> str:
-    """A block of YAML, every string quoted."""
+    """A block of YAML; what is not a mapping or a list of its own lines is written as JSON is."""
     pad = "  " * indent
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         lines = []
         for key, inner in value.items():
             nested = isinstance(inner, (dict, list)) and inner
-            text = f"\n{yaml(inner, indent + 1)}" if nested else f" {yaml(inner)}\n"
+            text = f"\n{yaml(inner, indent + 1)}" if nested else f" {json.dumps(inner)}\n"
             lines.append(f"{pad}{key}:{text}")
-        return "".join(lines) or "{}"
+        return "".join(lines)
     if isinstance(value, list):
-        return "".join(f"{pad}- {yaml(item)}\n" for item in value) or "[]"
-    if isinstance(value, int):
-        return str(value)
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+        return "".join(f"{pad}- {json.dumps(item)}\n" for item in value)
+    return json.dumps(value)
 
 
 def secret_file(path: Path, text: str) -> None:
@@ -103,6 +101,14 @@ def cluster() -> dict[str, Value]:
     }
 
 
+def port_forwards() -> list[Value]:
+    """What the example ruleset lets in from outside: a port that leads to the host on dmz."""
+    return [
+        {"protocol": "tcp", "port": 8001, "to": target, "to_port": 7001}
+        for target in (address("dmzhost", "dmz", family).partition("/")[0] for family in (4, 6))
+    ]
+
+
 def ssh_arguments(plan: Plan) -> str:
     """How SSH reaches a node: own known hosts, and a way into the management namespace."""
     pipe = "{{ inventory_dir }}/../../tests/lab/pipe.py"
@@ -128,6 +134,7 @@ def write_inventory(plan: Plan) -> Path:
         "ansible_ssh_common_args": ssh_arguments(plan),
         "ha_packages_dir": "{{ inventory_dir }}/../packages",
         "ha_cluster": cluster(),
+        "edge_port_forwards": port_forwards(),
     }
     vantage: dict[str, Value] = {host: {"lab_namespace": plan.namespace(host)} for host in HOSTS}
     groups: dict[str, Value] = {

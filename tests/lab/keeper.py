@@ -47,7 +47,8 @@ exec systemd-nspawn --quiet --boot --directory="$disk/root" --machine="$machine"
 def run_once(plan: Plan, node: str, image: str) -> int:
     """Run the container until it ends; its exit code."""
     disk = plan.disk(node)
-    private = ["unshare", "--mount", "--propagation", "private"]
+    # A slave, not private: a private copy would keep every namespace that is deleted later alive.
+    private = ["unshare", "--mount", "--propagation", "slave"]
     names = [str(image), str(disk), plan.cgroup(node), plan.cgroup(node), node]
     command = [*private, "sh", "-euc", LAUNCH, "sh", *names, str(plan.namespace_path(node))]
     with (disk / "console.log").open("ab") as console:

@@ -91,6 +91,7 @@ class Lab:
         """Bring the whole lab up; what is there and sound is kept."""
         need_root()
         image.need_tools()
+        image.need_modules()
         with self._alone():
             root = image.image_root()
             if not self._sound(root):
