@@ -249,9 +249,11 @@ class GateKeeper:
 
     def _make_exactly(self, expected: Table, found: FoundTable | None) -> None:
         if found is not None and (found.owner or found.flags & nft.FLAG_PERSIST):
-            # Ours, or an orphan that persisted: adopt, and keep lease and voice as they are.
             flags = nft.FLAG_OWNER | (found.flags & nft.FLAG_PERSIST)
-            self._channel.transact([nft.new_table(flags), *_replaced(expected, found)])
+            if found.owner and found.flags == flags:
+                self._channel.transact(_replaced(expected, found))
+            else:  # An orphan, or dormant. The kernel takes a change of flags alone only.
+                self._channel.transact([nft.new_table(flags)])
             return
         away = [] if found is None else [nft.delete_table()]
         try:

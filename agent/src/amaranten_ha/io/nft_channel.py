@@ -181,9 +181,17 @@ def _open() -> socket.socket:
 
 
 def _adopt(descriptor: int) -> socket.socket:
-    channel = socket.socket(fileno=descriptor)
+    """Take over a stored descriptor; the caller keeps one that is of another kind."""
+    try:
+        channel = socket.socket(fileno=descriptor)
+    except OSError:
+        raise _wrong_kind(descriptor) from None
     kind = [channel.getsockopt(socket.SOL_SOCKET, each) for each in (_SO_DOMAIN, _SO_PROTOCOL)]
     if kind != [socket.AF_NETLINK, _NETFILTER]:
         channel.detach()
-        raise KernelRefused(f"descriptor {descriptor} from the store is no nf_tables socket")
+        raise _wrong_kind(descriptor)
     return channel
+
+
+def _wrong_kind(descriptor: int) -> KernelRefused:
+    return KernelRefused(f"descriptor {descriptor} from the store is no nf_tables socket")

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stage, heart's forerunner: nothing forwards and no shared address is left without a gate."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from gate_bench import (
+    LAN,
+    RESTARTING,
+    SHARED,
+    SHARED6,
+    SOURCE,
+    Beat,
+    Bench,
+    run,
+    until,
+)
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+CPU_MAX_S = 0.4
+FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    try:
+        made.up()
+        for path in FORWARDING:
+            made.shell(f"echo 0 > {path}")
+        yield made
+    finally:
+        made.down()
+
+
+def stage(bench: Bench, seconds: float = 20) -> subprocess.CompletedProcess[str]:
+    module = (sys.executable, "-m", "amaranten_ha", "stage", *bench.options)
+    return subprocess.run(
+        ("nsenter", f"--net=/run/netns/{bench.node}", *module),
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def forwarding(bench: Bench) -> str:
+    return bench.shell(f"cat {' '.join(FORWARDING)}").stdout
+
+
+def addresses(bench: Bench) -> set[str]:
+    lines = run("ip", "-n", bench.node, "-o", "addr").stdout.splitlines()
+    return {line.split()[3].split("/")[0] for line in lines}
+
+
+SHARED_ALL = {*SHARED.values(), *SHARED6.values(), "fe80::1"}
+
+
+def test_without_a_gate_nothing_is_forwarded(bench: Bench) -> None:
+    bench.share()
+    done = stage(bench)
+    assert done.returncode == 1
+    assert "there is no table netdev amaranten_ha; is amaranten-ha-gate.service" in done.stderr
+    assert forwarding(bench).split() == ["0", "0"]
+
+
+def test_after_a_crash_shared_addresses_are_removed_then_forwarding_begins(bench: Bench) -> None:
+    bench.service().ready()
+    bench.share()
+    bench.beat()
+    done = stage(bench)
+    assert done.returncode == 0, done.stderr
+    assert not addresses(bench) & SHARED_ALL
+    assert {"10.20.1.2", "fd20:1::2", "10.20.9.2"} <= addresses(bench)
+    assert f"removed {SHARED[LAN]} from lan0: left over from an earlier life" in done.stderr
+    assert forwarding(bench).split() == ["1", "1"]
+
+
+def test_an_announced_restart_keeps_its_addresses(bench: Bench) -> None:
+    bench.service().ready()
+    bench.share()
+    bench.beat()
+    bench.beat(Beat(kind=RESTARTING))
+    done = stage(bench)
+    assert done.returncode == 0, done.stderr
+    assert addresses(bench) >= SHARED_ALL
+    assert "an announced restart" in done.stderr
+
+
+def test_a_lease_that_somebody_renews_is_not_touched(bench: Bench) -> None:
+    bench.service().ready()
+    bench.share()
+    bench.beat()
+    module = (sys.executable, "-m", "amaranten_ha", "stage", *bench.options)
+    running = subprocess.Popen(
+        ("nsenter", f"--net=/run/netns/{bench.node}", *module),
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def ended() -> bool:
+        bench.beat()
+        return running.poll() is not None
+
+    until(ended, "stage gives up", 10)
+    assert running.returncode == 1
+    assert running.stderr is not None and "expected no other heart" in running.stderr.read()
+    assert addresses(bench) >= SHARED_ALL
+
+
+def test_a_missing_device_is_a_warning(bench: Bench) -> None:
+    bench.unplug(LAN)
+    bench.service().ready()
+    done = stage(bench)
+    assert done.returncode == 0
+    assert "interface lan: there is no device lan0 yet" in done.stderr
+
+
+def test_the_management_device_goes_on_accepting_router_advertisements(bench: Bench) -> None:
+    bench.shell("echo 1 > /proc/sys/net/ipv6/conf/mgmt0/accept_ra")
+    bench.shell("echo 1 > /proc/sys/net/ipv6/conf/lan0/accept_ra")
+    bench.service().ready()
+    assert stage(bench).returncode == 0
+    shown = bench.shell("cat /proc/sys/net/ipv6/conf/mgmt0/accept_ra").stdout
+    assert shown.strip() == "2"
+    assert bench.shell("cat /proc/sys/net/ipv6/conf/lan0/accept_ra").stdout.strip() == "1"
+
+
+def test_it_is_cheap(bench: Bench) -> None:
+    bench.service().ready()
+    stage(bench)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert stage(bench).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < CPU_MAX_S
