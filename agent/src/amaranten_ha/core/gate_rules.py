@@ -45,6 +45,7 @@ PRIORITY = -500
 """Before everything that a user is likely to hang at the same hooks."""
 LEASE, VOICE = "lease", "voice"
 OWN4, OWN6, SHARED4, SHARED6 = "own4", "own6", "shared4", "shared6"
+ADDRESS_SETS = (OWN4, OWN6, SHARED4, SHARED6)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -202,6 +203,15 @@ def _with_voice() -> tuple[Rule, ...]:
     )
 
 
+def _most() -> tuple[Rule, ...]:
+    """The way of most packets of an active node, first; no other rule would drop these."""
+    no_nd = *_protocol(_IP6), *_not(Meta(MetaKey.L4PROTO), b"\x3a")
+    return (
+        Rule((*_protocol(_IP), *_has(LEASE), _ACCEPT), "this node forwards"),
+        Rule((*no_nd, *_has(LEASE), _ACCEPT), "the same for IPv6"),
+    )
+
+
 def _tagged() -> tuple[Rule, ...]:
     """Frames of a VLAN pass: sub-interfaces gate themselves. VLAN 0 is only a priority."""
     vlan = Payload(Base.LINK, 14, 2), Mask(b"\x0f\xff"), Compare(Relation.NOT_EQUAL, bytes(2))
@@ -277,13 +287,14 @@ def _arriving() -> tuple[Rule, ...]:
     multicast = Mask(b"\xe0\0\0\0"), Compare(Relation.EQUAL, b"\xe0\0\0\0")
     ip, ip6 = _protocol(_IP), _protocol(_IP6)
     return (
+        *_most(),
         *_tagged(),
         Rule(
             (*_protocol(_ARP), *request, _ARP_TARGET, Lookup(SHARED4), _need_voice()),
             "who has a shared address?",
         ),
         Rule((*_icmp6(135), _ND_TARGET, Lookup(SHARED6), _need_voice()), "the same for IPv6"),
-        Rule((*_has(LEASE), _ACCEPT), "this node forwards"),
+        Rule((*_has(LEASE), _ACCEPT), "all the rest, in an active node"),
         Rule((*ip, _IP_TARGET, Lookup(OWN4), _ACCEPT), "for this node"),
         Rule((*ip, _IP_TARGET, *multicast, _ACCEPT), "multicast and broadcast"),
         Rule((*ip, _DROP), "for the active node"),
@@ -300,6 +311,7 @@ def _leaving() -> tuple[Rule, ...]:
     arp, ip, ip6 = _protocol(_ARP), _protocol(_IP), _protocol(_IP6)
     router = *_icmp6(134), *_not(_RA_LIFETIME, bytes(2))
     return (
+        *_most(),
         Rule((*_protocol(ETHERTYPE.to_bytes(2)), Verdict(Code.GOTO, "heartbeat"))),
         *_tagged(),
         Rule((*arp, _ARP_SENDER, Lookup(OWN4), _ACCEPT), "ARP of this node"),
@@ -308,7 +320,7 @@ def _leaving() -> tuple[Rule, ...]:
         Rule((*_icmp6(133, 137), _IP6_SOURCE, Lookup(SHARED6), _need_voice()), "ND, the same"),
         Rule((*_icmp6(136), _ND_TARGET, Lookup(SHARED6), _need_voice()), "answer for a shared one"),
         Rule((*router, _need_voice()), "only who forwards is a router; lifetime 0 may be said"),
-        Rule((*_has(LEASE), _ACCEPT), "this node forwards"),
+        Rule((*_has(LEASE), _ACCEPT), "all the rest, from an active node"),
         Rule((*ip, _IP_SOURCE, Lookup(OWN4), _ACCEPT), "from this node"),
         Rule((*ip, *_is(_IP_SOURCE, bytes(4)), _ACCEPT), "from a node without an address"),
         Rule((*ip, _DROP), "forwarded, or as a shared address"),

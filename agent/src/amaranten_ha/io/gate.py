@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from amaranten_ha.core.errors import KernelRefused
 from amaranten_ha.core.gate_compare import differences, is_kind
 from amaranten_ha.core.gate_rules import (
+    ADDRESS_SETS,
     LEASE,
     TABLE,
     VOICE,
@@ -79,40 +80,60 @@ def device_indexes(devices: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def read_table(channel: Channel) -> tuple[FoundTable | None, bool]:
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Our table in the kernel's own bytes; two equal ones hold the same gate."""
+
+    head: bytes | None
+    sets: tuple[bytes, ...] = ()
+    elements: tuple[tuple[bytes, ...], ...] = ()
+    chains: tuple[bytes, ...] = ()
+    rules: tuple[bytes, ...] = ()
+
+
+def read_table(channel: Channel) -> tuple[Snapshot, bool]:
     """Read the whole table, and tell whether no ruleset changed meanwhile."""
     before, head = channel.ask([nft.get_generation(), nft.get_table()])
     if head is None:
-        return None, True
-    flags, owner = nft.decode_table(head)
+        return Snapshot(None), True
     steady = True
 
-    def dump(request: nft.Request) -> list[bytes]:
+    def dump(request: nft.Request) -> tuple[bytes, ...]:
         nonlocal steady
         bodies, undisturbed = channel.dump(request)
         steady = steady and undisturbed
-        return bodies
+        return tuple(bodies)
 
-    sets = {each.name: each for each in map(nft.decode_set, dump(nft.dump_sets()))}
-    elements: dict[str, frozenset[bytes]] = {}
-    for name in sets:
-        bodies = dump(nft.dump_elements(name))
-        held = (nft.decode_elements(body)[1] for body in bodies)
-        elements[name] = frozenset(key for part in held for key, _ in part)
-    chains = [nft.decode_chain(body) for body in dump(nft.dump_chains()) if nft.in_our_table(body)]
+    snapshot = Snapshot(
+        head,
+        dump(nft.dump_sets()),
+        tuple(dump(nft.dump_elements(name)) for name in ADDRESS_SETS),
+        tuple(body for body in dump(nft.dump_chains()) if nft.in_our_table(body)),
+        dump(nft.dump_rules()),
+    )
+    return snapshot, steady and channel.ask([nft.get_generation()])[0] == before
+
+
+def decode_table(snapshot: Snapshot) -> FoundTable | None:
+    """The snapshot in the gate's words."""
+    if snapshot.head is None:
+        return None
+    flags, owner = nft.decode_table(snapshot.head)
     rules: dict[str, list[Rule]] = {}
-    for body in dump(nft.dump_rules()):
+    for body in snapshot.rules:
         chain, rule = nft.decode_rule(body)
         rules.setdefault(chain, []).append(rule)
-    found = FoundTable(
+    return FoundTable(
         flags,
         owner,
-        sets,
-        elements,
-        {each.name: each for each in chains},
-        {chain: tuple(held) for chain, held in rules.items()},
+        sets={each.name: each for each in map(nft.decode_set, snapshot.sets)},
+        elements={
+            name: frozenset(key for body in bodies for key, _ in nft.decode_elements(body)[1])
+            for name, bodies in zip(ADDRESS_SETS, snapshot.elements, strict=True)
+        },
+        chains={each.name: each for each in map(nft.decode_chain, snapshot.chains)},
+        rules={chain: tuple(held) for chain, held in rules.items()},
     )
-    return found, steady and channel.ask([nft.get_generation()])[0] == before
 
 
 class GateReader:
@@ -125,6 +146,7 @@ class GateReader:
         self._full_every = full_every
         self._channel: Channel | None = None
         self._seen: tuple[bytes | None, dict[str, int]] | None = None
+        self._judged: tuple[Snapshot, dict[str, int]] | None = None
         self._turns = 0
         self._problem = ""
         self._owned = False
@@ -168,9 +190,12 @@ class GateReader:
     def _read(self, channel: Channel, present: dict[str, int]) -> None:
         """Compare; what was read while rulesets changed counts only if it is as it should be."""
         for _ in range(READ_TRIES):
-            found, steady = read_table(channel)
-            self._problem = "; ".join(differences(self._expected, found, present, exact=False))
-            self._owned = found is not None and found.owner != 0
+            snapshot, steady = read_table(channel)
+            if (snapshot, present) != self._judged:
+                found = decode_table(snapshot)
+                self._problem = "; ".join(differences(self._expected, found, present, exact=False))
+                self._owned = found is not None and found.owner != 0
+                self._judged = snapshot, present
             if steady or not self._problem:
                 return
 
@@ -181,6 +206,7 @@ class GateKeeper:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._made: Table | None = None
+        self._right: tuple[Snapshot, dict[str, int], Plan] | None = None
         self._flags = nft.FLAG_OWNER | nft.FLAG_PERSIST
 
     @property
@@ -194,11 +220,14 @@ class GateKeeper:
         wrong: list[str] = []
         refusal = KernelRefused("rulesets keep changing")
         for _ in range(MAKE_TRIES):
-            found, steady = read_table(self._channel)
             present = device_indexes(port.device for port in plan.ports)
+            snapshot, steady = read_table(self._channel)
+            if (snapshot, present, plan) == self._right:
+                return wrong
+            found = decode_table(snapshot)
             problems = differences(expected, found, present) + self._ownership(found)
             if found is not None and not problems:
-                self._made = _only(expected, found.chains)
+                self._made, self._right = _only(expected, found.chains), (snapshot, present, plan)
                 self._flags = nft.FLAG_OWNER | (found.flags & nft.FLAG_PERSIST)
                 return wrong
             if not steady:
