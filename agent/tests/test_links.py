@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,7 +124,10 @@ for data in ether.announcements(ipaddress.ip_address({address!r}), port.mac):
 print(port.mac.hex(":"))
 """,
     )
-    assert mac in ip("-n", NAMES[1], "neigh", "show", address)
+    deadline = time.monotonic() + 5
+    while mac not in ip("-n", NAMES[1], "neigh", "show", address):
+        assert time.monotonic() < deadline, "the neighbour entry did not follow"
+        time.sleep(0.02)
 
 
 def test_shared_addresses_go_on_and_off_and_are_read_back(wire: None) -> None:
