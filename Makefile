@@ -70,11 +70,11 @@ mypy: venv
 
 sanity: venv ## ansible-test sanity on the oldest and the newest supported ansible-core
 	@$(python) tools/ansible_test.py oldest sanity
-	@$(python) tools/ansible_test.py newest sanity
+	@$(python) tools/ansible_test.py newest sanity || [ $$? -eq 77 ]
 
 units: venv ## ansible-test units on both
 	@$(python) tools/ansible_test.py oldest units
-	@$(python) tools/ansible_test.py newest units
+	@$(python) tools/ansible_test.py newest units || [ $$? -eq 77 ]
 
 pins: venv ## resolve requirements/*.in anew into the exact pins of requirements/*.txt
 	@$(python) tools/resolve_pins.py

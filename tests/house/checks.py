@@ -155,7 +155,8 @@ def names_are_accepted_by_ansible_test(source: Source) -> Iterator[str]:
 
 def no_machine_is_named(source: Source) -> Iterator[str]:
     """No path of the machine that a file was written on."""
-    pattern = re.compile(r"(?<![\w.$}\-])/(?:work|root|home/\w+)/[\w.]+")
+    homes = r"work|home/\w+|root/\.(?:ansible|cache|config|local|pyenv)"
+    pattern = re.compile(rf"(?<![\w.$}}\-])/(?:{homes})/[\w.]+")
     for number, line in enumerate(source.text.splitlines(), 1):
         for found in pattern.findall(line):
             yield f"{source.name}:{number}: a path of one machine: {found}"

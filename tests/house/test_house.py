@@ -67,6 +67,7 @@ BREAKS: dict[Check, tuple[Source, ...]] = {
     checks.no_machine_is_named: (
         plain("see /" + "work/main/notes\n", "docs/sample.md"),
         plain("x = '/" + "home/someone/.cache'\n"),
+        plain("x = '/" + "root/.pyenv/versions'\n"),
     ),
     checks.pins_are_at_home: (
         plain("run: pip install 'pytest=" + "=9.2.0'\n", "Makefile"),
@@ -77,7 +78,7 @@ BREAKS: dict[Check, tuple[Source, ...]] = {
 PASSES: tuple[Source, ...] = (
     core("import struct\nfrom amaranten_ha.core import beat\nfrom . import seal\n"),
     plain(HEAD + PARAGRAPH + "def f(_index):\n" + "    pass\n" * (checks.FUNCTION_LINES_MAX - 1)),
-    plain("/usr/lib/amaranten-ha/current and rootfs/root/.ssh and a == 1\n", "docs/sample.md"),
+    plain("/usr/lib/amaranten-ha/current and a node's /root/.ssh/config and a == 1\n", "docs/sample.md"),
     plain("pytest=" + "=9.2.0\n", "requirements/dev.txt"),
     plain("", "tests/unit/__init__.py"),
 )
