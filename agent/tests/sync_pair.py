@@ -29,6 +29,7 @@ OTHER_KEY = base64.b64encode(b"o" * 32).decode()
 CLIENT, CLIENT6 = "10.71.1.100", "fd71:1::100"
 SERVER, SERVER6 = "192.0.2.100", "2001:db8:71::100"
 SHARED_WAN, SHARED_WAN6 = "192.0.2.1", "2001:db8:71::1"
+NOBODY = "192.0.2.200"
 PORT = 6780
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -183,6 +184,7 @@ class Node(Namespace):
         self.heart = Heart(folder / "heart.sock")
         self.process: subprocess.Popen[bytes] | None = None
         self.mac: dict[str, str] = {}
+        self.ports: list[str] = []
         self.key(KEY)
 
     def key(self, value: str, key_id: int = 1) -> None:
@@ -252,16 +254,18 @@ class Node(Namespace):
 
     def entries(self, *filters: str) -> list[str]:
         """The connection table, as conntrack-tools see it."""
-        return self.run("conntrack", "-L", *filters, check=False).splitlines() + self.run(
-            "conntrack", "-L", "-f", "ipv6", *filters, check=False
-        ).splitlines()
+        return (
+            self.run("conntrack", "-L", *filters, check=False).splitlines()
+            + self.run("conntrack", "-L", "-f", "ipv6", *filters, check=False).splitlines()
+        )
 
     def invalid(self) -> int:
         """How many forwarded packets were dropped as invalid or as new without SYN."""
         lines = self.run("nft", "list", "chain", "inet", "fw", "forward").splitlines()
         return sum(
-            int(line.split("packets ")[1].split()[0]) for line in lines if "drop" in line
-            and "packets " in line
+            int(line.split("packets ")[1].split()[0])
+            for line in lines
+            if "drop" in line and "packets " in line
         )
 
 
@@ -272,6 +276,7 @@ class Pair:
         prefix = f"sy{os.getpid()}"
         self._namespaces: list[Namespace] = []
         self._made = 0
+        self._barrier = 0
         try:
             self.client = self._keep(Namespace(f"{prefix}c"))
             self.server = self._keep(Namespace(f"{prefix}v"))
@@ -311,6 +316,11 @@ class Pair:
                 node.run("sysctl", "-qw", f"{name}={value}")
             node.run("nft", "-f", "-", stdin=RULESET)
             node.configure(_configuration(node.number))
+            # Packets to nobody leave the router, and nothing comes back.
+            node.run(
+                "ip", "neigh", "replace", NOBODY, "lladdr", "02:00:00:00:00:99",
+                "dev", "wan", "nud", "permanent",
+            )  # fmt: skip
         self.client.run("ip", "route", "add", "default", "via", "10.71.1.1")
         self.client.run("ip", "-6", "route", "add", "default", "via", "fd71:1::1")
 
@@ -327,6 +337,12 @@ class Pair:
         if isinstance(end, Node):
             link = json.loads(end.run("ip", "-j", "link", "show", "dev", network))
             end.mac[network] = link[0]["address"]
+            end.ports.append(port)
+
+    def power(self, node: Node, *, on: bool) -> None:
+        """Silence all ports of a node at once, or bring them back."""
+        orders = "".join(f"link set {port} {'up' if on else 'down'}\n" for port in node.ports)
+        self.switch.run("ip", "-batch", "-", stdin=orders)
 
     def activate(self, node: Node) -> None:
         """Move the traffic: the shared addresses are at this node's MAC from now on."""
@@ -347,7 +363,7 @@ class Pair:
             node.key(KEY)
             node.configure(_configuration(node.number))
             node.run("conntrack", "-F", check=False)
-            node.run("nft", "reset", "counters", check=False)
+            node.run("nft", "-f", "-", stdin=f"delete table inet fw\n{RULESET}")
             node.heart.reports.clear()
             node.start()
         self.activate(self.a)
@@ -360,23 +376,38 @@ class Pair:
         self.a.heart.role(a, epoch)
         self.b.heart.role(b, epoch)
 
-    def settle(self, timeout_s: float = 8) -> None:
-        """Wait until both are in sync and hold the same number of entries."""
+    def hand_over(self, old: Node, new: Node, epoch: int) -> None:
+        """Switch as heart does: barrier, claim, announcement, and only then silence."""
+        old.heart.role("handing over", epoch - 1)
+        self.settle()
+        new.heart.role("active", epoch)
+        self.activate(new)
+        old.heart.role("passive", epoch)
 
-        def same() -> bool:
-            reports = self.a.report, self.b.report
-            return (
-                all(each.get("state") == "synced" for each in reports)
-                and reports[0].get("entries") == reports[1].get("entries")
+    def settle(self, timeout_s: float = 8) -> None:
+        """Wait until all that happened so far is at the passive too: a barrier says so."""
+        self._barrier += 1
+
+        def synced() -> bool:
+            return all(each.report.get("state") == "synced" for each in (self.a, self.b))
+
+        def told() -> bool:
+            return synced() and self._barrier in (
+                self.a.report["barrier"],
+                self.b.report["barrier"],
             )
 
-        self.a.heart.reports.clear()
-        self.b.heart.reports.clear()
         try:
-            wait_for(same, timeout_s, "")
-        except AssertionError:
+            for node in (self.a, self.b):
+                node.heart.poll()
+                node.heart.reports.clear()
+            wait_for(synced, timeout_s, "synced")
+            for node in (self.a, self.b):
+                node.heart.say({"push": "barrier", "id": self._barrier})
+            wait_for(told, timeout_s, "told")
+        except AssertionError as error:
             raise AssertionError(
-                f"not settled: {self.a.report} {self.b.report} {self.a.log} {self.b.log}"
+                f"{error}: {self.a.report} {self.b.report} {self.a.log} {self.b.log}"
             ) from None
 
     def remove(self) -> None:

@@ -8,13 +8,40 @@ that goes on does so because its entry was there, translated and usable.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sync_pair import CLIENT, CLIENT6, SERVER, SERVER6, SHARED_WAN, SHARED_WAN6, Pair, tcp, udp
+from sync_pair import (
+    CLIENT,
+    CLIENT6,
+    KEY,
+    NOBODY,
+    OTHER_KEY,
+    SERVER,
+    SERVER6,
+    SHARED_WAN,
+    SHARED_WAN6,
+    Heart,
+    Pair,
+    Talk,
+    tcp,
+    udp,
+)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
+
+CLASSES: dict[str, Callable[[Pair], Talk]] = {
+    "tcp snat": lambda pair: tcp(pair.client, pair.server, SERVER, SERVER, 5001),
+    "tcp6 snat": lambda pair: tcp(pair.client, pair.server, SERVER6, SERVER6, 5001),
+    "tcp dnat": lambda pair: tcp(pair.server, pair.client, SHARED_WAN, CLIENT, 80, 8080),
+    "tcp6 dnat": lambda pair: tcp(pair.server, pair.client, SHARED_WAN6, CLIENT6, 80, 8080),
+    "udp snat": lambda pair: udp(pair.client, pair.server, SERVER, 5002)[0],
+    "udp6 snat": lambda pair: udp(pair.client, pair.server, SERVER6, 5002)[0],
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +57,227 @@ def pair(wired: Pair) -> Pair:
     return wired
 
 
-def test_it_replicates(pair: Pair) -> None:
-    talk = tcp(pair.client, pair.server, SERVER, SERVER, 5001)
-    assert talk.exchange()
+@pytest.fixture
+def talks(pair: Pair) -> Iterator[dict[str, Talk]]:
+    """One live connection of each class, known to both nodes."""
+    made = {name: begin(pair) for name, begin in CLASSES.items()}
+    for talk in made.values():
+        assert talk.exchange()
     pair.settle()
-    print(pair.a.entries(), pair.b.entries(), pair.a.report, pair.b.report)
+    yield made
+    for talk in made.values():
+        talk.close()
+
+
+def test_every_class_goes_on_through_the_other_node_and_back(
+    pair: Pair, talks: dict[str, Talk]
+) -> None:
+    assert pair.b.report["entries"] == len(CLASSES)
     pair.roles("passive", "active", 2)
     pair.activate(pair.b)
-    assert talk.exchange()
+    assert {name: talk.exchange() for name, talk in talks.items()} == dict.fromkeys(talks, True)
+    # The windows move far beyond what A has seen, so its own entries are stale when it is back.
+    for _ in range(50):
+        assert all(talk.exchange() for talk in talks.values())
+    pair.settle()
+    pair.roles("active", "passive", 3)
+    pair.activate(pair.a)
+    assert {name: talk.exchange() for name, talk in talks.items()} == dict.fromkeys(talks, True)
+    assert (pair.a.invalid(), pair.b.invalid()) == (0, 0)
+
+
+def test_without_the_entries_none_goes_on(pair: Pair, talks: dict[str, Talk]) -> None:
+    pair.b.kill()
+    pair.b.run("conntrack", "-F", check=False)
+    pair.activate(pair.b)
+    alive = {name: talk.exchange(timeout_s=0.6) for name, talk in talks.items()}
+    # UDP from inside makes a new entry and the same translation; nothing else gets through.
+    assert not any(talk for name, talk in alive.items() if name.startswith("tcp")), alive
+    assert pair.b.invalid() > 0
+
+
+def transfer(talk: Talk, total: int, at: dict[int, Callable[[], None]]) -> None:
+    """Send bytes from near to far, and do things when so many have arrived."""
+    chunk, sent, received = b"x" * 65536, 0, 0
+    talk.near.setblocking(False)
+    while received < total:
+        for mark in [mark for mark in at if received >= mark]:
+            at.pop(mark)()
+        wants = [talk.near] if sent < total else []
+        readable, writable, _ = select.select([talk.far], wants, [], 3)
+        assert readable or writable, f"stalled after {received} of {total} bytes"
+        if writable:
+            sent += talk.near.send(chunk[: total - sent])
+        if readable:
+            received += len(talk.far.recv(65536))
+    assert not at
+
+
+def test_a_bulk_transfer_is_handed_over_there_and_back(pair: Pair) -> None:
+    talk = tcp(pair.client, pair.server, SERVER, SERVER, 5003)
+    talk.exchange()
+    pair.settle()
+    there = {1 << 20: lambda: pair.hand_over(pair.a, pair.b, 2)}
+    back = {3 << 20: lambda: pair.hand_over(pair.b, pair.a, 3)}
+    transfer(talk, 4 << 20, there | back)
+    assert (pair.a.invalid(), pair.b.invalid()) == (0, 0)
     talk.close()
+
+
+def test_a_bulk_transfer_survives_power_loss(pair: Pair) -> None:
+    talk = tcp(pair.client, pair.server, SERVER, SERVER, 5009)
+    talk.exchange()
+    pair.settle()
+
+    def power_loss() -> None:
+        pair.power(pair.a, on=False)
+        pair.b.heart.role("active", 2)
+        pair.activate(pair.b)
+
+    try:
+        transfer(talk, 4 << 20, {1 << 20: power_loss})
+    finally:
+        pair.power(pair.a, on=True)
+    assert pair.b.invalid() == 0
+    talk.close()
+
+
+def test_closed_connections_leave_the_copy(pair: Pair, talks: dict[str, Talk]) -> None:
+    for node in (pair.a, pair.b):
+        node.run("sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_timeout_time_wait=1")
+    for name, talk in talks.items():
+        if name.startswith("tcp"):
+            talk.close()
+    pair.a.run("conntrack", "-D", "-p", "udp", check=False)
+    pair.a.run("conntrack", "-D", "-f", "ipv6", "-p", "udp", check=False)
+    pair.a.run("conntrack", "-D", "-p", "tcp", "--dport", "5001", check=False)
+    pair.a.run("conntrack", "-D", "-f", "ipv6", "-p", "tcp", "--dport", "5001", check=False)
+    pair.b.wait_report(entries=2)
+    assert not [line for line in pair.b.entries() if "dport=5001" in line or "udp" in line]
+
+
+def test_the_sweep_removes_what_is_stale_and_never_what_is_local(pair: Pair) -> None:
+    pair.b.kill()
+    # A stale connection through B, and one of B itself.
+    add = ["conntrack", "-I", "-p", "udp", "-t", "600", "-u", "ASSURED"]
+    pair.b.run(*add, "-s", CLIENT, "-d", SERVER, "--sport", "7", "--dport", "7")
+    pair.b.run(*add, "-s", CLIENT, "-d", "10.71.1.3", "--sport", "8", "--dport", "8")
+    pair.b.start()
+    pair.b.wait_report(state="synced")
+    left = [line for line in pair.b.entries("-p", "udp") if "udp" in line]
+    assert ["dport=8 " in line for line in left] == [True], left
+
+
+def test_own_traffic_and_masquerade_are_not_replicated(pair: Pair) -> None:
+    local = tcp(pair.client, pair.a, "10.71.1.2", "10.71.1.2", 5004)
+    tied, seen = udp(pair.client, pair.server, SERVER, 99)
+    assert seen[0] == "192.0.2.2"  # A's own address: the connection cannot move
+    moves = tcp(pair.client, pair.server, SERVER, SERVER, 5005)
+    pair.settle()
+    assert pair.b.report["entries"] == 1
+    copied = [line for line in pair.b.entries() if "dport=5005" in line]
+    assert len(copied) == 1
+    assert not [line for line in pair.b.entries() if "dport=5004" in line or "dport=99" in line]
+    for talk in (local, tied, moves):
+        talk.close()
+
+
+@pytest.mark.parametrize("which", ["a", "b"])
+def test_a_restart_of_either_side_heals(pair: Pair, talks: dict[str, Talk], which: str) -> None:
+    node = pair.a if which == "a" else pair.b
+    node.kill()
+    talks["born meanwhile"] = tcp(pair.client, pair.server, SERVER, SERVER, 5006)
+    pair.a.run("conntrack", "-D", "-p", "udp", check=False)
+    node.start()
+    pair.settle()
+    copied = pair.b.entries()
+    assert [line for line in copied if "dport=5006" in line]
+    assert not [line for line in copied if line.startswith("udp") and "dport=5002" in line]
+
+
+def test_a_cut_of_the_sync_cable_heals(pair: Pair, talks: dict[str, Talk]) -> None:
+    pair.switch.run("ip", "link", "set", "sync", "down")
+    talks["born meanwhile"] = tcp(pair.client, pair.server, SERVER, SERVER, 5007)
+    for node in (pair.a, pair.b):
+        node.wait_report(4, state="disconnected", reason="nothing heard for 1500 ms")
+    pair.a.run("conntrack", "-D", "-p", "udp", check=False)
+    pair.switch.run("ip", "link", "set", "sync", "up")
+    pair.settle()
+    copied = pair.b.entries()
+    assert [line for line in copied if "dport=5007" in line]
+    assert not [line for line in copied if line.startswith("udp") and "dport=5002" in line]
+
+
+def test_lost_events_heal(pair: Pair) -> None:
+    sender = pair.client.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    assert pair.a.process is not None
+    pair.a.signal(signal.SIGSTOP)
+    for port in range(10_000, 34_000):
+        sender.sendto(b"x", (NOBODY, port))
+    pair.a.signal(signal.SIGCONT)
+    sender.close()
+    pair.settle(20)
+    kept = len(pair.a.entries("-p", "udp"))
+    assert kept > 20_000
+    assert len(pair.b.entries("-p", "udp")) == kept
+
+
+def test_a_wrong_key_is_refused_and_named(pair: Pair) -> None:
+    pair.b.kill()
+    pair.b.key(OTHER_KEY)
+    pair.b.start()
+    talk = tcp(pair.client, pair.server, SERVER, SERVER, 5008)
+    for node in (pair.a, pair.b):
+        node.wait_report(
+            state="disconnected",
+            reason="wrong key: what the peer seals with key 1 cannot be opened"
+            " (both nodes need the same bytes under that id)",
+        )
+    assert not [line for line in pair.b.entries() if "dport=5008" in line]
+    pair.b.kill()
+    pair.b.key(KEY)
+    pair.b.start()
+    pair.settle()
+    assert [line for line in pair.b.entries() if "dport=5008" in line]
+    talk.close()
+
+
+def test_the_barrier_comes_after_everything_before_it(pair: Pair) -> None:
+    talks = [tcp(pair.client, pair.server, SERVER, SERVER, 6000 + each) for each in range(40)]
+    pair.settle()
+    copied = [line for line in pair.b.entries("-p", "tcp") if "dport=60" in line]
+    assert len(copied) == 40
+    assert all("ESTABLISHED" in line for line in copied)
+    for talk in talks:
+        talk.close()
+
+
+def test_a_node_that_steps_down_tells_no_deletions(pair: Pair, talks: dict[str, Talk]) -> None:
+    pair.a.heart.role("passive", 2)
+    pair.a.wait_report(state="stale")
+    pair.a.run("conntrack", "-D", "-p", "udp", check=False)
+    pair.a.wait_report(entries=len(CLASSES) - 2)
+    assert [line for line in pair.b.entries() if line.startswith("udp") and "dport=5002" in line]
+    assert pair.b.report["entries"] == len(CLASSES)
+
+
+def test_the_passive_is_told_again_of_what_it_lost(pair: Pair, talks: dict[str, Talk]) -> None:
+    pair.b.run("conntrack", "-F", check=False)
+    pair.b.wait_report(entries=len(CLASSES))
+    pair.activate(pair.b)
+    assert all(talk.exchange() for talk in talks.values())
+
+
+def test_epochs_are_kept_and_a_heart_that_is_away_means_starting(pair: Pair) -> None:
+    pair.a.heart.role("active", 9)
+    path = pair.a.folder / "epoch.json"
+    pair.a.wait_report(state="synced")
+    assert path.read_text() == '{"epoch": 9, "last_active": 9}\n'
+    pair.a.heart.close()
+    # It takes nothing and tells nothing until heart is back, and its copy stays what it is.
+    pair.b.heart.role("active", 10)
+    pair.b.wait_report(reason="fw-a is starting: it takes nothing")
+    pair.b.heart.role("passive", 10)
+    pair.a.heart = Heart(pair.a.folder / "heart.sock")
+    pair.a.heart.role("active", 9)
+    pair.settle()

@@ -167,8 +167,11 @@ class Sync:
         before, self._role = self._role, role
         if role is before:
             return
-        if role in SENDERS:
+        if role is Role.ACTIVE:
             self._stale_windows = True
+        elif role is Role.HANDING_OVER:
+            # While the traffic moves, this node sees one half of a connection only.
+            self._loosen_due = True
         elif before in SENDERS:
             self._source.stop()
         if before is Role.PASSIVE:

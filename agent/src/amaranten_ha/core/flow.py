@@ -53,6 +53,9 @@ _FLAGS_CARRIED = _WINDOW_SCALE | _SACK | _CLOSE_INIT
 _FLAGS_STABLE = _WINDOW_SCALE | _SACK
 
 COPY_S_MIN = 120
+COPY_LONGER_S = 60
+"""The original ends first, and says so; a copy that ends by itself would look like a hole."""
+COPY_S_MAX = 0x7FFFFFFF
 COPY_FIXED_S = 3600
 COPY_UNSAID_S = 600
 """An offloaded entry tells no timeout."""
@@ -201,7 +204,9 @@ def copy_timeout_s(entry: Entry) -> int:
     if entry.orig.protocol == GRE:
         return COPY_FIXED_S
     timeout_s = entry.timeout_s
-    return max(COPY_S_MIN, COPY_UNSAID_S if timeout_s is None else timeout_s)
+    if timeout_s is None:
+        return COPY_UNSAID_S
+    return min(max(COPY_S_MIN, timeout_s) + COPY_LONGER_S, COPY_S_MAX)
 
 
 # The passive's side: the messages that make its kernel hold the entry.

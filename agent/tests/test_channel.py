@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The channel over real TCP on loopback addresses: it opens, refuses, notices silence, and mends."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from amaranten_ha.core import stream
+from amaranten_ha.core.beat import Role
+from amaranten_ha.core.seal import KeyRing
+from amaranten_ha.io.channel import Channel, paths
+from amaranten_ha.settings import Cluster, Interface, Node, Replication, Settings
+
+ONE, TWO = "127.71.4.2", "127.71.4.3"
+KEYS = KeyRing({1: b"k" * 32}, 1)
+STATE = stream.State(Role.PASSIVE, want=5)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((ONE, 0))
+        return int(probe.getsockname()[1])
+
+
+def settings(number: int, port: int, keys: KeyRing = KEYS) -> Settings:
+    own, peer = (ONE, TWO) if number == 1 else (TWO, ONE)
+    sync = Interface(
+        name="sync", link=1, role="sync", device="lo",
+        own=(ipaddress.ip_interface(f"{own}/24"),),
+        peer_own=(ipaddress.ip_interface(f"{peer}/24"),),
+        shared=(),
+    )  # fmt: skip
+    return Settings(
+        config_digest="0" * 16, ruleset_digest="0" * 16, cluster=Cluster(7, "edge", "virtual"),
+        node=Node("fw-a", number), peer=Node("fw-b", 3 - number), interfaces=(sync,),
+        replication=Replication(port), gateways=(), keys=keys,
+    )  # fmt: skip
+
+
+class Relay:
+    """A man in the middle, on the listener's address under another port; it keeps what was said."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server((ONE, 0))
+        self._listener.setblocking(False)
+        self.port = int(self._listener.getsockname()[1])
+        self._lines: list[tuple[socket.socket, socket.socket, bytearray]] = []
+
+    @property
+    def heard(self) -> list[bytes]:
+        """What the connecting and what the listening side said."""
+        return [bytes(heard) for _, _, heard in self._lines]
+
+    def turn(self) -> bool:
+        """Pass on what is there; always False, so that it can stand in a condition."""
+        with contextlib.suppress(BlockingIOError):
+            near, _ = self._listener.accept()
+            far = socket.create_connection((ONE, self._to), source_address=(TWO, 0))
+            self._lines += [(near, far, bytearray()), (far, near, bytearray())]
+            near.setblocking(False)
+            far.setblocking(False)
+        for source, target, heard in self._lines:
+            with contextlib.suppress(BlockingIOError):
+                data = source.recv(65536)
+                heard += data
+                target.sendall(data)
+        return False
+
+    def close(self) -> None:
+        for source, _, _ in self._lines:
+            source.close()
+        self._listener.close()
+
+
+class Ends:
+    """Two channels, turned by the test; time is the real one, plus what the test adds."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.ahead_ns = 0
+        self.got: dict[Channel, list[stream.Message]] = {}
+        self.one = self.make(settings(1, self.port))
+        self.two = self.make(settings(2, self.port))
+
+    def make(self, of: Settings) -> Channel:
+        channel = Channel(of, os.urandom, lambda: STATE)
+        self.got[channel] = []
+        return channel
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns() + self.ahead_ns
+
+    def exchange(self, old: Channel, of: Settings) -> Channel:
+        """Put another channel in the place of one."""
+        old.close()
+        del self.got[old]
+        return self.make(of)
+
+    def turn(self, *channels: Channel) -> None:
+        for channel in channels or (self.one, self.two):
+            self.got[channel] += channel.turn(self.now_ns())
+            channel.flush(self.now_ns())
+
+    def until(self, what: Callable[[], bool], *channels: Channel, seconds: float = 5) -> None:
+        deadline = time.monotonic() + seconds
+        while not what():
+            reasons = [each.reason(self.now_ns()) for each in (self.one, self.two)]
+            assert time.monotonic() < deadline, reasons
+            self.turn(*channels)
+            time.sleep(0.001)
+
+    def both_up(self) -> bool:
+        return self.one.up and self.two.up
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    made = Ends()
+    yield made
+    for channel in made.got:
+        channel.close()
+
+
+def test_both_prove_themselves_and_messages_pass_in_both_directions(ends: Ends) -> None:
+    ends.until(ends.both_up)
+    ends.one.send(stream.BarrierPassed(1))
+    ends.two.send(stream.BarrierPassed(2))
+    ends.until(lambda: all(len(got) == 2 for got in ends.got.values()))
+    assert ends.got[ends.one] == [STATE, stream.BarrierPassed(2)]
+    assert ends.got[ends.two] == [STATE, stream.BarrierPassed(1)]
+    assert (ends.one.session, ends.two.session) == (1, 1)
+
+
+def test_nothing_travels_in_clear(ends: Ends) -> None:
+    secret = b"10.1.0.9 talks to its bank"
+    passing = Relay(ends.port)
+    ends.two = ends.exchange(ends.two, settings(2, passing.port))
+    ends.until(lambda: passing.turn() or ends.both_up())
+    ends.one.send(stream.Ask((secret,)))
+    ends.until(lambda: passing.turn() or stream.Ask((secret,)) in ends.got[ends.two])
+    assert all(len(said) > 100 and secret not in said for said in passing.heard)
+    passing.close()
+
+
+def test_a_wrong_key_is_refused_with_its_reason_on_both_sides(ends: Ends) -> None:
+    ends.two = ends.exchange(ends.two, settings(2, ends.port, KeyRing({1: b"x" * 32}, 1)))
+
+    def named() -> bool:
+        both = (ends.one, ends.two)
+        return all("wrong key" in each.reason(ends.now_ns()) for each in both)
+
+    ends.until(named)
+    assert not ends.one.up and not ends.two.up
+    assert ends.got[ends.one] == ends.got[ends.two] == []
+
+
+def test_any_accepted_key_will_do(ends: Ends) -> None:
+    ends.two = ends.exchange(
+        ends.two, settings(2, ends.port, KeyRing({1: b"k" * 32, 9: b"n" * 32}, 9))
+    )
+    ends.one = ends.exchange(
+        ends.one, settings(1, ends.port, KeyRing({1: b"k" * 32, 9: b"n" * 32}, 1))
+    )
+    ends.until(ends.both_up)
+
+
+def _greeted(ends: Ends, greeting: stream.Greeting) -> socket.socket:
+    """Connect to the listener as the peer would, and say a greeting."""
+    ends.turn(ends.one)
+    with_peer = socket.create_connection((ONE, ends.port), 3, source_address=(TWO, 0))
+    with_peer.sendall(stream.framed(greeting.encode()))
+    return with_peer
+
+
+def test_another_major_version_is_refused_with_its_reason(ends: Ends) -> None:
+    line = _greeted(ends, stream.Greeting(7, 2, b"n" * 32, 1, (1,), major=2))
+    ends.until(lambda: "speaks version 2.0" in ends.one.reason(ends.now_ns()), ends.one)
+    assert not ends.one.up
+    line.close()
+
+
+def test_a_recorded_session_opens_nothing(ends: Ends) -> None:
+    passing = Relay(ends.port)
+    ends.two = ends.exchange(ends.two, settings(2, passing.port))
+    ends.until(lambda: passing.turn() or ends.both_up())
+    ends.two.send(stream.BarrierPassed(9))
+    ends.until(lambda: passing.turn() or stream.BarrierPassed(9) in ends.got[ends.one])
+    recording = passing.heard[0]
+    passing.close()
+    ends.until(lambda: not ends.one.up, ends.one)
+    before = list(ends.got[ends.one])
+    line = socket.create_connection((ONE, ends.port), 3, source_address=(TWO, 0))
+    line.sendall(recording)
+    ends.until(lambda: "wrong key" in ends.one.reason(ends.now_ns()), ends.one)
+    assert ends.got[ends.one] == before
+    line.close()
+
+
+def test_a_stranger_does_not_push_the_peer_out(ends: Ends) -> None:
+    ends.until(ends.both_up)
+    strangers = [_greeted(ends, stream.Greeting(7, 2, b"n" * 32, 1, (1,))) for _ in range(6)]
+    ends.one.send(stream.BarrierPassed(3))
+    ends.until(lambda: stream.BarrierPassed(3) in ends.got[ends.two])
+    assert (ends.one.session, ends.two.session) == (1, 1)
+    for stranger in strangers:
+        stranger.close()
+
+
+def test_silence_is_noticed_and_mended(ends: Ends) -> None:
+    ends.until(ends.both_up)
+    ends.ahead_ns += 2_000_000_000
+    ends.turn(ends.one)
+    assert ends.one.reason(ends.now_ns()) == "nothing heard for 1500 ms"
+    ends.until(lambda: ends.one.session == 2 and ends.both_up())
+
+
+def test_a_peer_that_reads_nothing_leaves_no_room_and_blocks_nobody(ends: Ends) -> None:
+    ends.until(ends.both_up)
+    batch = stream.Ask((b"x" * 60_000,))
+    deadline = time.monotonic() + 5
+    while ends.one.room and time.monotonic() < deadline:
+        ends.one.send(batch)
+        ends.one.flush(ends.now_ns())
+    assert not ends.one.room
+    ends.until(lambda: ends.one.room)
+
+
+def test_the_way_is_a_pair_of_own_addresses_on_a_sync_interface() -> None:
+    both = settings(1, 1)
+    assert [(path.own, path.peer) for path in paths(both)] == [(ONE, TWO)]
+    service = replace(both.interfaces[0], role="service")
+    assert paths(replace(both, interfaces=(service,))) == ()
+    channel = Channel(replace(both, interfaces=(service,)), os.urandom, lambda: STATE)
+    assert "no interface of role sync" in channel.reason(0)
+    channel.close()

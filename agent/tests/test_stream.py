@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Greetings, session keys, records and messages: bytes in, a value or one kind of error out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amaranten_ha.core import stream
+from amaranten_ha.core.beat import Role
+from amaranten_ha.core.errors import PeerError
+from amaranten_ha.core.ledger import Op
+from amaranten_ha.core.seal import KeyRing
+
+RING = KeyRing({1: b"k" * 32, 2: b"l" * 32}, 1)
+_counts = st.integers(0, stream.COUNT_MAX)
+_payload = st.binary(max_size=300)
+
+messages = st.one_of(
+    st.builds(
+        stream.State,
+        role=st.sampled_from(Role),
+        want=_counts,
+        done=_counts,
+        position=st.integers(0, 2**64 - 1),
+        age_us=_counts,
+        barrier=st.integers(0, 2**64 - 1),
+        told=_counts,
+        lag_ms=_counts,
+        refused=_counts,
+        share_permille=st.integers(0, 1000),
+    ),
+    st.builds(
+        stream.Changes,
+        st.integers(0, 2**64 - 1),
+        st.lists(st.tuples(st.sampled_from(Op), _payload), max_size=5).map(tuple),
+    ),
+    st.builds(stream.BulkBegin, st.integers(0, 2**64 - 1)),
+    st.builds(stream.BulkEnd, st.integers(0, 2**64 - 1)),
+    st.builds(stream.BarrierPassed, st.integers(0, 2**64 - 1)),
+    st.builds(stream.Ask, st.lists(_payload, max_size=5).map(tuple)),
+)
+
+
+def hello(number: int, **other: object) -> stream.Greeting:
+    values: dict[str, object] = {
+        "cluster": 7, "node": number, "nonce": bytes([number]) * 32,
+        "send_key": 1, "accepted_keys": (1, 2),
+    }  # fmt: skip
+    return stream.Greeting(**(values | other))  # type: ignore[arg-type]
+
+
+@given(messages)
+def test_a_message_comes_back_as_it_was(message: stream.Message) -> None:
+    assert stream.decode(stream.encode(message)) == message
+
+
+@given(st.binary(max_size=120))
+def test_any_bytes_are_a_message_or_one_kind_of_error(data: bytes) -> None:
+    for decoder in (stream.decode, stream.greeting):
+        try:
+            decoder(data)
+        except PeerError:
+            continue
+
+
+@given(messages, st.data())
+def test_a_damaged_message_is_a_message_or_one_kind_of_error(
+    message: stream.Message, data: st.DataObject
+) -> None:
+    damaged = bytearray(stream.encode(message))
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        stream.decode(bytes(damaged[: data.draw(st.integers(0, len(damaged)))]))
+    except PeerError:
+        pass
+
+
+def test_a_kind_of_a_later_minor_version_is_skipped() -> None:
+    assert stream.decode(b"\xf0what is this") is None
+
+
+@given(st.lists(_payload, max_size=8), st.lists(st.integers(1, 50), min_size=1))
+def test_records_are_cut_wherever_the_stream_was(records: list[bytes], cuts: list[int]) -> None:
+    wire = b"".join(map(stream.framed, records))
+    frames, found, turn = stream.Deframer(1000), [], 0
+    while wire:
+        size = cuts[turn % len(cuts)]
+        found += frames.feed(wire[:size])
+        wire, turn = wire[size:], turn + 1
+    assert found == records
+
+
+def test_a_record_beyond_the_bound_is_refused_before_it_is_stored() -> None:
+    with pytest.raises(PeerError, match="at most 100"):
+        stream.Deframer(100).feed(b"\x7f\xff\xff\xff")
+
+
+def test_greetings_travel_and_what_is_added_later_is_skipped() -> None:
+    assert stream.greeting(hello(1).encode() + b"more") == hello(1)
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        ({"major": 2}, "the peer speaks version 2.0, this node 1.0"),
+        ({"cluster": 8}, "belongs to cluster 8, this node to 7"),
+        ({"node": 1}, "says that it is node 1"),
+        ({"send_key": 3, "accepted_keys": (1, 3)}, "seals with key 3, which this node does not"),
+        ({"accepted_keys": (2,), "send_key": 2}, "seals with key 1, which the peer does not have"),
+    ],
+)
+def test_a_refusal_says_why(other: dict[str, object], text: str) -> None:
+    assert text in stream.refusal(hello(1), hello(2, **other))
+
+
+def test_both_ends_derive_the_same_keys_and_each_direction_its_own() -> None:
+    one, two = hello(1), hello(2, send_key=2)
+    other_ring = KeyRing(RING.keys, 2)
+    seal_one, open_one = stream.session_keys(RING, one, two)
+    seal_two, open_two = stream.session_keys(other_ring, two, one)
+    assert (seal_one, open_one) == (open_two, seal_two)
+    assert seal_one != open_one
+
+
+@pytest.mark.parametrize("other", [{"nonce": b"n" * 32}, {"minor": 9}, {"accepted_keys": (1,)}])
+def test_a_changed_greeting_makes_other_keys(other: dict[str, object]) -> None:
+    before = stream.session_keys(RING, hello(1), hello(2))
+    after = stream.session_keys(RING, hello(1), hello(2, **other))
+    assert not set(before) & set(after)
