@@ -57,7 +57,8 @@ class Show:
 def the_lab(prefix: str, keep: bool, show: Show) -> Iterator[Lab]:
     """The lab, brought up, and taken down again unless it was up before or is to be kept."""
     lab = Lab(prefix)
-    found_up = lab.status()["up"]
+    status = lab.status()
+    found_up = status["up"] and all(node["running"] for node in status["nodes"].values())
     try:
         show.say("the lab: two bare Debian nodes, a client, a server, a host on dmz")
         lab.up()

@@ -9,11 +9,9 @@ its namespace would go on answering for it.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
-from .machine import cgroup_tree
 from .plan import LabError, Plan, node_wires
 from .shell import CLEAN_ENVIRONMENT
 from .wires import Wires
@@ -62,18 +60,10 @@ def run_once(plan: Plan, node: str, image: str) -> int:
         ).returncode
 
 
-def join_cgroup(plan: Plan, node: str) -> None:
-    """Belong to the node, so that what kills the node ends its keeper too."""
-    group = cgroup_tree() / plan.cgroup(node) / "keeper"
-    group.mkdir(parents=True, exist_ok=True)
-    (group / "cgroup.procs").write_text(str(os.getpid()))
-
-
 def main(prefix: str, node: str, image: str) -> int:
     """Keep a node running until it powers off or is killed."""
     plan = Plan(prefix)
     wires = Wires(plan)
-    join_cgroup(plan, node)
     while True:
         code = run_once(plan, node, image)
         if code != REBOOTED:

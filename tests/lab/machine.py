@@ -89,10 +89,12 @@ class Machine:
     def start(self, image: Path) -> None:
         """Begin to boot; the node's namespace must exist."""
         self._remove_cgroup()
+        group = self.cgroup / "keeper"
+        group.mkdir(parents=True)
         command = [sys.executable, "-m", "tests.lab.keeper", self.plan.prefix, self.name]
         log = (self.disk / "keeper.log").open("ab")
         with log:
-            subprocess.Popen(
+            keeper = subprocess.Popen(
                 [*command, str(image)],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
@@ -100,6 +102,8 @@ class Machine:
                 stderr=log,
                 start_new_session=True,
             )
+        # What kills the node ends its keeper too.
+        (group / "cgroup.procs").write_text(str(keeper.pid))
         poll(f"{self.name}: the container's first process", lambda: self.leader() != 0, 20)
 
     def running(self) -> bool:

@@ -93,7 +93,7 @@ class Watch:
             self.frames = self._read(self._file.read())
 
     def _read(self, data: bytes) -> list[Frame]:
-        frames = []
+        frames: list[Frame] = []
         place = 0
         while place < len(data):
             at_ns, number, way, _wire_length, kept = RECORD.unpack_from(data, place)
