@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,14 @@ def ip(*words: str) -> str:
     return done.stdout
 
 
+def until(holds: Callable[[], bool]) -> None:
+    """Poll until something holds."""
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen within 5 s"
+        time.sleep(0.02)
+
+
 def within(name: str, code: str) -> str:
     """Run Python with the agent's modules inside a namespace; return what it printed."""
     script = PRELUDE.format(source=str(SOURCE)) + code
@@ -67,6 +75,9 @@ def wire() -> Iterator[None]:
             ip("-n", name, "address", "add", f"192.0.2.{number}/24", "dev", "wire")
             ip("-n", name, "address", "add", f"2001:db8::{number}/64", "dev", "wire", "nodad")
             ip("-n", name, "link", "set", "wire", "up")
+        for name in NAMES:
+            # IPv6 listens to multicast only once the kernel has noticed the carrier.
+            until(lambda name=name: "fe80::" in ip("-n", name, "address", "show", "dev", "wire"))
         yield
     finally:
         for name in NAMES:
@@ -124,10 +135,7 @@ for data in ether.announcements(ipaddress.ip_address({address!r}), port.mac):
 print(port.mac.hex(":"))
 """,
     )
-    deadline = time.monotonic() + 5
-    while mac not in ip("-n", NAMES[1], "neigh", "show", address):
-        assert time.monotonic() < deadline, "the neighbour entry did not follow"
-        time.sleep(0.02)
+    until(lambda: mac in ip("-n", NAMES[1], "neigh", "show", address))
 
 
 def test_shared_addresses_go_on_and_off_and_are_read_back(wire: None) -> None:
