@@ -284,7 +284,7 @@ class Service:
     def ready(self) -> Service:
         """Wait for READY=1; take the descriptor that it gives away."""
         while True:
-            data, descriptors, _, _ = socket.recv_fds(self._notify, 4096, 1)
+            data, descriptors, _flags, _address = socket.recv_fds(self._notify, 4096, 1)
             if b"FDSTORE=1" in data:
                 assert b"FDPOLL=0" in data
                 self.descriptor = descriptors[0]

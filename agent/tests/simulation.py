@@ -213,7 +213,7 @@ class World:
             barrier = peer.offer.barrier
         state = ReplicaState.SYNCED if self.synced else ReplicaState.DISCONNECTED
         node.replica = Replica(state, barrier, 100, 0, 1000)
-        for _ in range(3):
+        for _decision in range(3):
             before = node.role
             rule = node.decide(now_ns)
             if rule is None:
@@ -276,7 +276,7 @@ class World:
         machine.heart, machine.starts_ns = None, 1 << 62
 
     def _kernel_answers(self, machine: Machine, item: tuple[int, int, str, object]) -> None:
-        at_ns, link, _, address = item
+        at_ns, link, _kind, address = item
         owner = plan(machine.number).links[link - 1]
         is_shared = address in owner.shared and machine.speaks(at_ns)
         if address in owner.own or is_shared:

@@ -86,7 +86,7 @@ def entries(draw: st.DrawFn) -> bytes:
     """An entry of any protocol and family, translated or not."""
     four = draw(st.booleans())
     address = _v4 if four else _v6
-    client, server, shared, inside = (draw(address) for _ in range(4))
+    client, server, shared, inside = (draw(address) for _each in range(4))
     protocol = draw(
         st.sampled_from([flow.TCP, 17, 132, flow.ICMP if four else flow.ICMPV6, flow.GRE, 50])
     )

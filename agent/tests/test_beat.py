@@ -79,13 +79,19 @@ def test_every_truncation_is_refused_or_lacks_only_whole_fields(length: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [(0, 0x42), (4, 2), (5, 99), (9, 0), (16, 0xFF), (24, 0xFF)]
+    ("place", "value"), [(0, 0x42), (4, 0), (5, 99), (9, 0), (16, 0xFF), (24, 0xFF)]
 )
 def test_a_wrong_magic_major_kind_role_or_epoch_is_refused(place: int, value: int) -> None:
     body = bytearray(GOLDEN_0_1_0)
     body[place] = value
     with pytest.raises(PeerError):
         decode(bytes(body))
+
+
+def test_another_major_version_is_still_a_sign_of_life() -> None:
+    later = bytearray(GOLDEN_0_1_0)
+    later[4] = 2
+    assert decode(bytes(later)) == dataclasses.replace(BEAT, major=2)
 
 
 @given(st.binary(max_size=600))

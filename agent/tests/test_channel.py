@@ -58,12 +58,12 @@ class Relay:
     @property
     def heard(self) -> list[bytes]:
         """What the connecting and what the listening side said."""
-        return [bytes(heard) for _, _, heard in self._lines]
+        return [bytes(heard) for _source, _far, heard in self._lines]
 
     def turn(self) -> bool:
         """Pass on what is there; always False, so that it can stand in a condition."""
         with contextlib.suppress(BlockingIOError):
-            near, _ = self._listener.accept()
+            near, _address = self._listener.accept()
             far = socket.create_connection((ONE, self._to), source_address=(TWO, 0))
             self._lines += [(near, far, bytearray()), (far, near, bytearray())]
             near.setblocking(False)
@@ -76,7 +76,7 @@ class Relay:
         return False
 
     def close(self) -> None:
-        for source, _, _ in self._lines:
+        for source, _far, _heard in self._lines:
             source.close()
         self._listener.close()
 
@@ -207,7 +207,7 @@ def test_a_recorded_session_opens_nothing(ends: Ends) -> None:
 
 def test_a_stranger_does_not_push_the_peer_out(ends: Ends) -> None:
     ends.until(ends.both_up)
-    strangers = [_greeted(ends, stream.Greeting(7, 2, b"n" * 32, 1, (1,))) for _ in range(6)]
+    strangers = [_greeted(ends, stream.Greeting(7, 2, b"n" * 32, 1, (1,))) for _stranger in range(6)]
     ends.one.send(stream.BarrierPassed(3))
     ends.until(lambda: stream.BarrierPassed(3) in ends.got[ends.two])
     assert (ends.one.session, ends.two.session) == (1, 1)

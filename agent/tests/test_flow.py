@@ -120,7 +120,7 @@ def test_a_damaged_entry_is_an_entry_or_one_kind_of_error(
     attributes: bytes, data: st.DataObject
 ) -> None:
     damaged = bytearray(attributes)
-    for _ in range(data.draw(st.integers(1, 4))):
+    for _byte in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     scope = Scope(frozenset())
     try:

@@ -332,7 +332,7 @@ def test_linger_forwards_without_a_voice(node: Node) -> None:
     """The linger is shorter than a slow machine's turn: try until everything fitted into it."""
     node.bench.share()
     try:
-        for _ in range(30):
+        for _packet in range(30):
             node.open()
             start = time.monotonic()
             node.bench.beat(Beat(kind=gb.LINGER, role=gb.PASSIVE))
@@ -424,7 +424,7 @@ def test_another_rulesets_changes_do_not_disturb_the_reader(node: Node) -> None:
     bench = node.bench
     bench.shell("nft add table ip stranger; nft add chain ip stranger c")
     try:
-        for _ in range(6):
+        for _round in range(6):
             bench.shell("nft add rule ip stranger c counter")
             assert node.state().intact
     finally:

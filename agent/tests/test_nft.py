@@ -49,7 +49,7 @@ RULES = st.builds(
 
 @given(NAMES, RULES)
 def test_a_rule_comes_back_as_it_went(chain: str, rule: Rule) -> None:
-    _, _, body = nft.new_rule(chain, rule)
+    _kind, _flags, body = nft.new_rule(chain, rule)
     assert nft.decode_rule(body) == (chain, rule)
 
 
@@ -104,6 +104,6 @@ def test_no_bytes_make_a_decoder_raise(data: bytes) -> None:
 @given(NAMES, RULES, st.data())
 def test_a_damaged_rule_never_raises(chain: str, rule: Rule, data: st.DataObject) -> None:
     body = bytearray(nft.new_rule(chain, rule)[2])
-    for _ in range(data.draw(st.integers(1, 4))):
+    for _byte in range(data.draw(st.integers(1, 4))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     nft.decode_rule(bytes(body))

@@ -77,7 +77,7 @@ def test_every_class_goes_on_through_the_other_node_and_back(
     pair.activate(pair.b)
     assert {name: talk.exchange() for name, talk in talks.items()} == dict.fromkeys(talks, True)
     # The windows move far beyond what A has seen, so its own entries are stale when it is back.
-    for _ in range(50):
+    for _try in range(50):
         assert all(talk.exchange() for talk in talks.values())
     pair.settle()
     pair.roles("active", "passive", 3)
@@ -104,7 +104,7 @@ def transfer(talk: Talk, total: int, at: dict[int, Callable[[], None]]) -> None:
         for mark in [mark for mark in at if received >= mark]:
             at.pop(mark)()
         wants = [talk.near] if sent < total else []
-        readable, writable, _ = select.select([talk.far], wants, [], 3)
+        readable, writable, _broken = select.select([talk.far], wants, [], 3)
         assert readable or writable, f"stalled after {received} of {total} bytes"
         if writable:
             sent += talk.near.send(chunk[: total - sent])

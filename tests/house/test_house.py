@@ -78,7 +78,7 @@ BREAKS: dict[Check, tuple[Source, ...]] = {
 PASSES: tuple[Source, ...] = (
     core("import struct\nfrom amaranten_ha.core import beat\nfrom . import seal\n"),
     plain(HEAD + PARAGRAPH + "def f(_index):\n" + "    pass\n" * (checks.FUNCTION_LINES_MAX - 1)),
-    plain("/usr/lib/amaranten-ha/current and a node's /root/.ssh/config and a == 1\n", "docs/sample.md"),
+    plain("a node's /root/.ssh/config and /usr/lib/amaranten-ha; a == 1\n", "docs/sample.md"),
     plain("pytest=" + "=9.2.0\n", "requirements/dev.txt"),
     plain("", "tests/unit/__init__.py"),
 )

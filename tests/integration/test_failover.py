@@ -50,7 +50,7 @@ def test_power_loss_keeps_every_connection_and_the_return_moves_nothing(pair: La
 
 
 def test_switchover_there_and_back_loses_nothing(pair: Lab) -> None:
-    for _ in range(2):
+    for _round in range(2):
         giver = steps.ready(pair)
         with steps.traffic(pair) as probing:
             done = pair.node(giver).run([steps.TOOL, "switchover", "--reason", "test"])

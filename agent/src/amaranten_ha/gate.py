@@ -91,7 +91,7 @@ def serve(gate: Gate, unit: Unit) -> None:
         end.setblocking(False)
     signal.set_wakeup_fd(ring.fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_signal: None)
     events = HostEvents()
     poll = select.poll()
     for waited in (events, bell):
@@ -101,7 +101,7 @@ def serve(gate: Gate, unit: Unit) -> None:
     say(text)
     unit.notify("READY=1", f"STATUS={text}")
     while True:
-        ready = {descriptor for descriptor, _ in poll.poll(LOOK_MS)}
+        ready = {descriptor for descriptor, _event in poll.poll(LOOK_MS)}
         if bell.fileno() in ready:
             return
         events.drain()

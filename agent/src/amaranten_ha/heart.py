@@ -70,8 +70,8 @@ class Heart:
         signal_end.setblocking(False)
         signal.set_wakeup_fd(signal_end.fileno())
         self._signal_end = signal_end
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_signal: None)
+        signal.signal(signal.SIGINT, lambda *_signal: None)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._epoll = select.epoll()
         for each in (self._links, self._desk, self._timer, self._wakeup):
@@ -165,7 +165,7 @@ class Heart:
 
     def _decide(self, now_ns: int) -> None:
         fault = "" if self._gate_state.intact else f"gate: {self._gate_state.problem}"
-        for _ in range(_TURN_RULES_MAX):
+        for _rule in range(_TURN_RULES_MAX):
             before = self._node.role
             rule = self._node.decide(now_ns, fault)
             if rule is None:

@@ -123,7 +123,7 @@ class Sync:
         self._tell_peer(now_ns)
         self._tell_heart(now_ns)
 
-    def _stop(self, *_: object) -> None:
+    def _stop(self, *_signal: object) -> None:
         self._stopping = True
 
     def _pause_s(self, now_ns: int) -> float:

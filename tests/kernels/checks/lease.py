@@ -86,7 +86,7 @@ def check_heard_frame_opens_nothing() -> None:
 
 def check_linger_keeps_lease_without_voice() -> None:
     bench, reader = _gated()
-    for _ in range(10):  # the linger is short: an interrupted try proves nothing
+    for _try in range(10):  # the linger is short: an interrupted try proves nothing
         bench.beat()
         bench.beat(Kind.LINGER, Role.PASSIVE)
         lease, voice = _both(bench.look(reader))

@@ -149,7 +149,7 @@ class Table:
         self._send(kind, ACK | flags, attributes, family)
         while True:
             answer = self._socket.recv(65536)
-            _, told, _, sequence, _ = struct.unpack_from("=IHHII", answer)
+            _length, told, _flags, sequence, _port = struct.unpack_from("=IHHII", answer)
             if told == 2 and sequence == self._sequence:
                 return -int(struct.unpack_from("=i", answer, 16)[0])
 
@@ -165,7 +165,7 @@ class Table:
         found: dict[int, bytes] = {}
         while True:
             answer = self._socket.recv(65536)
-            _, told, _, sequence, _ = struct.unpack_from("=IHHII", answer)
+            _length, told, _flags, sequence, _port = struct.unpack_from("=IHHII", answer)
             if sequence != self._sequence:
                 continue
             if told != 2:

@@ -72,11 +72,11 @@ def run_one(check: Check, timeout_s: int) -> tuple[str, str]:
     if child == 0:
         _be_the_check(check, report)
     handle = os.pidfd_open(child)
-    ended, _, _ = select.select([handle], [], [], timeout_s)
+    ended, _writable, _broken = select.select([handle], [], [], timeout_s)
     os.close(handle)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # what the check left behind, or the check itself
-    _, status = os.waitpid(child, 0)
+    _child, status = os.waitpid(child, 0)
     text = os.pread(report, os.fstat(report).st_size, 0).decode(errors="replace")
     os.close(report)
     if not ended:

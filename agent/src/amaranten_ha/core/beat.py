@@ -3,7 +3,8 @@
 
 Heart enters with what it wants to say (`encode`) and with what it heard (`decode`). The kernel's
 gate reads the same 32 bytes, so their places are frozen for ever; a decoder skips the types that
-it does not know, and raises PeerError for everything that is not a heartbeat.
+it does not know, and raises PeerError for everything that is not a heartbeat. Another major
+version is still a sign of life: it stops replication and hand-overs, never heartbeats.
 """
 
 from __future__ import annotations
@@ -172,8 +173,8 @@ def decode(body: bytes) -> Beat:
     magic, major, kind, cluster, node, role, link, flags, epoch, last_active = _HEADER.unpack_from(
         body
     )
-    if magic != MAGIC or major != MAJOR:
-        raise PeerError(f"heartbeat of major version {major}: this node speaks {MAJOR}")
+    if magic != MAGIC or major == 0:
+        raise PeerError("not a heartbeat")
     if epoch > EPOCH_MAX or last_active > EPOCH_MAX:
         raise PeerError("heartbeat with an impossible epoch")
     fields = _fields(body)

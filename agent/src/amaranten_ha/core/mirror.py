@@ -79,7 +79,7 @@ class Mirror:
     def unseen(self, count_max: int) -> list[bytes]:
         """Return some of the entries that the survey has not seen; they may still exist."""
         unseen = self._unseen or set()
-        return [key for key, _ in zip(unseen, range(count_max), strict=False)]
+        return [key for key, _count in zip(unseen, range(count_max), strict=False)]
 
     def end_survey(self) -> None:
         """The survey is over."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranten_ha.core.beat import Beat, Flag, Replica, ReplicaState, Role
+from amaranten_ha.core.beat import MAJOR, Beat, Flag, Replica, ReplicaState, Role
 from amaranten_ha.core.timing import Timing
 
 SHARE_PERMILLE_MIN = 999
@@ -27,6 +27,7 @@ class Spare:
     eligible: bool
     hears_active: bool
     replica: Replica
+    major: int = MAJOR
 
 
 def spare_of_peer(name: str, alive: bool, beat: Beat | None, hears_me: bool) -> Spare:
@@ -41,6 +42,7 @@ def spare_of_peer(name: str, alive: bool, beat: Beat | None, hears_me: bool) -> 
         Flag.ELIGIBLE in beat.flags,
         hears_me,
         beat.replica,
+        beat.major,
     )
 
 
@@ -57,6 +59,8 @@ def hand_over(spare: Spare, timing: Timing) -> tuple[str, ...]:
         reasons.append(f"{spare.name} says that it is not eligible")
     if not spare.hears_active:
         reasons.append(f"{spare.name} does not hear the active node")
+    if spare.major != MAJOR:
+        reasons.append(f"{spare.name} speaks protocol {spare.major}, this node speaks {MAJOR}")
     replica = spare.replica
     if replica.state is not ReplicaState.SYNCED:
         reasons.append(f"the replica on {spare.name} is {replica.state.name.lower()}")

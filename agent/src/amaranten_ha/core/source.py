@@ -184,7 +184,7 @@ class Source:
         reached_ns = now_ns - state.age_us * 1000
         self._lag_ns = 0
         while self._in_flight and self._in_flight[0][0] <= state.position:
-            _, oldest_ns = self._in_flight.popleft()
+            _position, oldest_ns = self._in_flight.popleft()
             self._lag_ns = max(self._lag_ns, reached_ns - oldest_ns)
 
     def lag_ms(self, now_ns: int) -> int:

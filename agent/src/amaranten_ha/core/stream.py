@@ -68,7 +68,7 @@ def greeting(data: bytes) -> Greeting:
         raise PeerError("the other side does not speak the replication of this product")
     if len(data) < _GREETING.size or len(data) < _GREETING.size + data[_GREETING.size - 1]:
         raise PeerError(f"a greeting of {len(data)} bytes is cut off")
-    _, major, minor, cluster, node, send_key, nonce, count = _GREETING.unpack_from(data)
+    _magic, major, minor, cluster, node, send_key, nonce, count = _GREETING.unpack_from(data)
     accepted = tuple(data[_GREETING.size : _GREETING.size + count])
     return Greeting(cluster, node, nonce, send_key, accepted, major, minor)
 
@@ -237,7 +237,7 @@ def decode(data: bytes) -> Message | None:
         if kind == _CHANGES:
             return _decode_changes(data)
         if kind == _ASK:
-            return Ask(tuple(payload for _, payload in _parts(data, 1)))
+            return Ask(tuple(payload for _kind, payload in _parts(data, 1)))
         if kind in _NUMBERED_KINDS:
             return _NUMBERED_KINDS[kind](_NUMBERED.unpack(data)[1])
     except (struct.error, ValueError) as error:
@@ -248,7 +248,7 @@ def decode(data: bytes) -> Message | None:
 
 
 def _decode_state(data: bytes) -> State:
-    _, role, want, position, barrier, done, age_us, told, lag_ms, refused, share, _ = (
+    _kind, role, want, position, barrier, done, age_us, told, lag_ms, refused, share, _pad = (
         _STATE.unpack_from(data)
     )
     return State(
@@ -258,7 +258,7 @@ def _decode_state(data: bytes) -> State:
 
 
 def _decode_changes(data: bytes) -> Changes:
-    _, position = _NUMBERED.unpack_from(data)
+    _kind, position = _NUMBERED.unpack_from(data)
     changes = tuple((Op(op), payload) for op, payload in _parts(data, _NUMBERED.size))
     return Changes(position, changes)
 

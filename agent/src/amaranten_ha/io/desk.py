@@ -87,7 +87,7 @@ class Desk:
     def accept(self, clients: int) -> Client | None:
         """Return a new client, or None; one too many is turned away."""
         try:
-            channel, _ = self._socket.accept()
+            channel, _address = self._socket.accept()
         except OSError:
             return None
         channel.setblocking(False)

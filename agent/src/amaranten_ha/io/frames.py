@@ -76,14 +76,14 @@ def link_filter(cluster: int, length_max: int) -> bytes:
         (_ACCEPT, _RET, 0xFFFF, "", ""),
         (_REJECT, _RET, 0, "", ""),
     ]
-    places = {label: index for index, (label, *_) in enumerate(program) if label}
+    places = {label: index for index, (label, *_rest) in enumerate(program) if label}
 
     def jump(target: str, index: int) -> int:
         return places[target] - index - 1 if target else 0
 
     return b"".join(
         struct.pack("=HBBI", code, jump(yes, index), jump(no, index), value)
-        for index, (_, code, value, yes, no) in enumerate(program)
+        for index, (_label, code, value, yes, no) in enumerate(program)
     )
 
 
@@ -128,9 +128,9 @@ class LinkSocket:
     def drain(self) -> Iterator[Received]:
         """Yield what has arrived, up to the budget of one turn."""
         offset_ns = time.monotonic_ns() - time.time_ns()
-        for _ in range(RECEIVE_BUDGET):
+        for _frame in range(RECEIVE_BUDGET):
             try:
-                data, ancillary, _, _ = self._socket.recvmsg(2048, 64)
+                data, ancillary, _flags, _address = self._socket.recvmsg(2048, 64)
             except OSError:
                 return
             at_ns = time.monotonic_ns()

@@ -128,7 +128,7 @@ def decode_table(snapshot: Snapshot) -> FoundTable | None:
         owner,
         sets={each.name: each for each in map(nft.decode_set, snapshot.sets)},
         elements={
-            name: frozenset(key for body in bodies for key, _ in nft.decode_elements(body)[1])
+            name: frozenset(key for body in bodies for key, _left in nft.decode_elements(body)[1])
             for name, bodies in zip(ADDRESS_SETS, snapshot.elements, strict=True)
         },
         chains={each.name: each for each in map(nft.decode_chain, snapshot.chains)},
@@ -189,7 +189,7 @@ class GateReader:
 
     def _read(self, channel: Channel, present: dict[str, int]) -> None:
         """Compare; what was read while rulesets changed counts only if it is as it should be."""
-        for _ in range(READ_TRIES):
+        for _try in range(READ_TRIES):
             snapshot, steady = read_table(channel)
             if (snapshot, present) != self._judged:
                 found = decode_table(snapshot)
@@ -219,7 +219,7 @@ class GateKeeper:
         expected = table(plan)
         wrong: list[str] = []
         refusal = KernelRefused("rulesets keep changing")
-        for _ in range(MAKE_TRIES):
+        for _try in range(MAKE_TRIES):
             present = device_indexes(port.device for port in plan.ports)
             snapshot, steady = read_table(self._channel)
             if (snapshot, present, plan) == self._right:

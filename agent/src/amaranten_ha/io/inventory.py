@@ -93,7 +93,7 @@ class HostEvents:
 
 
 def _decode(body: bytes, names: dict[int, str]) -> HostAddress:
-    _, _, flags, _, index = _IFADDR.unpack_from(body)
+    _family, _prefix, flags, _scope, index = _IFADDR.unpack_from(body)
     values = dict(attributes(body[_IFADDR.size :]))
     if _IFA_FLAGS in values:
         flags = struct.unpack("=I", values[_IFA_FLAGS])[0]
@@ -118,7 +118,7 @@ def _pack(kind: int, flags: int, body: bytes) -> bytes:
 def _split(data: bytes) -> list[tuple[int, bytes]]:
     messages, position = [], 0
     while position + _HEADER.size <= len(data):
-        length, kind, *_ = _HEADER.unpack_from(data, position)
+        length, kind, *_rest = _HEADER.unpack_from(data, position)
         if length < _HEADER.size:
             break
         messages.append((kind, data[position + _HEADER.size : position + length]))

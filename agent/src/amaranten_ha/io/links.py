@@ -60,7 +60,7 @@ def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
 def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     position = 0
     while position + 16 <= len(data):
-        length, kind, _, sequence, _ = _HEADER.unpack_from(data, position)
+        length, kind, _flags, sequence, _port = _HEADER.unpack_from(data, position)
         yield kind, sequence, data[position + 16 : position + length]
         position += (length + 3) & ~3
 
@@ -82,7 +82,7 @@ def _attribute(kind: int, value: bytes) -> bytes:
 def _dump(channel: socket.socket, request: int, body: bytes) -> Iterator[tuple[int, bytes]]:
     channel.send(_message(request, _DUMP, 1, body))
     while True:
-        for kind, _, payload in _messages(channel.recv(_RECEIVE_BYTES)):
+        for kind, _sequence, payload in _messages(channel.recv(_RECEIVE_BYTES)):
             if kind == _NLMSG_DONE:
                 return
             if kind == _NLMSG_ERROR:
@@ -124,13 +124,13 @@ class Links:
                 self.reload()
                 return True
             changed = True
-            for kind, _, payload in _messages(data):
+            for kind, _sequence, payload in _messages(data):
                 self._take(kind, payload)
 
     def _take(self, kind: int, payload: bytes) -> None:
         if kind not in (_RTM_NEWLINK, _RTM_DELLINK):
             return
-        family, _, index, flags, _ = _IFINFO.unpack_from(payload)
+        family, _type, index, flags, _change = _IFINFO.unpack_from(payload)
         if family != socket.AF_UNSPEC:
             return
         names = [value for key, value in _attributes(payload[16:]) if key == _IFLA_IFNAME]
@@ -161,8 +161,8 @@ class Addresses:
     def present(self) -> set[SharedAddress]:
         """Return all addresses of full prefix length that the kernel has."""
         found = set()
-        for _, payload in _dump(self._channel, _RTM_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)):
-            _, prefix, _, _, index = _IFADDR.unpack_from(payload)
+        for _kind, payload in _dump(self._channel, _RTM_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)):
+            _family, prefix, _flags, _scope, index = _IFADDR.unpack_from(payload)
             values = dict(_attributes(payload[8:]))
             packed = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
             if packed and prefix == 8 * len(packed):

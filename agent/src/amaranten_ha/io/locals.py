@@ -26,9 +26,9 @@ def addresses() -> frozenset[bytes]:
         size = 64 * _IFREQ_BYTES
         while True:
             room = array.array("B", bytes(size))
-            pointer, _ = room.buffer_info()
+            pointer, _length = room.buffer_info()
             request = struct.pack("iL", size, pointer)
-            (used, _) = struct.unpack("iL", fcntl.ioctl(probe, _SIOCGIFCONF, request))
+            (used, _pointer) = struct.unpack("iL", fcntl.ioctl(probe, _SIOCGIFCONF, request))
             if used < size:
                 break
             size *= 2

@@ -162,7 +162,7 @@ class Events:
                     raise
                 self.overrun = True
                 continue
-            for kind, _, body in _messages(data):
+            for kind, _sequence, body in _messages(data):
                 events.append(Event(kind == _CTNETLINK | CT_DELETE, body[_NF_HEADER.size :]))
         return events
 
@@ -194,7 +194,7 @@ class Dump:
     def read(self) -> list[bytes]:
         """Return the attributes of the next entries; sets `done` after the last."""
         found = []
-        for kind, _, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
+        for kind, _sequence, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
             if kind == _DONE:
                 self.done = True
             elif kind == _ERROR:
@@ -232,7 +232,7 @@ def _refused(what: str, code: int) -> KernelRefused:
 def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     start = 0
     while start + _HEADER.size <= len(data):
-        size, kind, _, sequence, _ = _HEADER.unpack_from(data, start)
+        size, kind, _flags, sequence, _port = _HEADER.unpack_from(data, start)
         if size < _HEADER.size:
             return
         yield kind, sequence, data[start + _HEADER.size : start + size]

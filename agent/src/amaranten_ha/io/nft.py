@@ -271,7 +271,7 @@ def decode_elements(body: bytes) -> tuple[str, list[tuple[bytes, int]]]:
     """The set's name; key and milliseconds left (0 without a timeout) of each element."""
     values = dict(attributes(body))
     found = []
-    for _, element in attributes(values.get(3, b"")):
+    for _kind, element in attributes(values.get(3, b"")):
         parts = dict(attributes(element))
         key = dict(attributes(parts.get(1, b""))).get(1, b"")
         found.append((key, _as_number(parts.get(5))))
@@ -285,7 +285,7 @@ def decode_chain(body: bytes) -> FoundChain:
     if 4 not in values:
         return FoundChain(name, None, 0, 0, ())
     hook = dict(attributes(values[4]))
-    devices = tuple(_as_text(each) for _, each in attributes(hook.get(4, b"")))
+    devices = tuple(_as_text(each) for _kind, each in attributes(hook.get(4, b"")))
     number, priority = _as_number(hook.get(1)), _as_signed(hook.get(2))
     return FoundChain(name, number, priority, _as_number(values.get(5)), devices)
 
@@ -293,7 +293,7 @@ def decode_chain(body: bytes) -> FoundChain:
 def decode_rule(body: bytes) -> tuple[str, Rule]:
     """The chain's name, and the rule."""
     values = dict(attributes(body))
-    expressions = tuple(_decode_expression(each) for _, each in attributes(values.get(4, b"")))
+    expressions = tuple(_decode_expression(each) for _kind, each in attributes(values.get(4, b"")))
     return _as_text(values.get(2)), Rule(expressions, _comment(values.get(7, b"")))
 
 

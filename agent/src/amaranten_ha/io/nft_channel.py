@@ -52,7 +52,7 @@ class Channel:
         self._sequence = 0
         self._buffer = bytearray(_RECEIVE_BYTES)
         self.port: int = self._socket.getsockname()[0]
-        for _ in self._messages():
+        for _message in self._messages():
             pass
 
     def fileno(self) -> int:
@@ -75,7 +75,7 @@ class Channel:
         self._send(b"".join(batch))
         done = False
         refusal: Refused | None = None
-        for kind, _, sequence, body in self._messages():
+        for kind, _flags, sequence, body in self._messages():
             if kind != _ERROR or not first <= sequence <= self._sequence:
                 continue
             code = -struct.unpack_from("=i", body)[0]
@@ -99,7 +99,7 @@ class Channel:
             )
         )
         answers: dict[int, bytes | None] = {}
-        for kind, _, sequence, body in self._messages():
+        for kind, _flags, sequence, body in self._messages():
             if not first <= sequence <= self._sequence:
                 continue
             if kind == _ERROR:
@@ -155,7 +155,7 @@ class Channel:
 def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     position = 0
     while position + _HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, position)
+        length, kind, flags, sequence, _port = _HEADER.unpack_from(data, position)
         if length < _HEADER.size:
             return
         skip = _HEADER.size if kind in (_ERROR, _DONE) else _PREFIX
