@@ -48,6 +48,10 @@ table inet fw {{
         type filter hook output priority 0;
         ct state invalid drop
     }}
+    chain leak {{
+        type filter hook postrouting priority 200;
+        oifname wan ip saddr 10.71.1.0/24 counter
+    }}
     chain before {{
         type nat hook prerouting priority dstnat;
         iifname wan ip daddr {SHARED_WAN} tcp dport 8080 dnat ip to {CLIENT}:80
@@ -258,6 +262,11 @@ class Node(Namespace):
             self.run("conntrack", "-L", *filters, check=False).splitlines()
             + self.run("conntrack", "-L", "-f", "ipv6", *filters, check=False).splitlines()
         )
+
+    def leaked(self) -> int:
+        """How many packets left towards the server without being translated."""
+        text = self.run("nft", "list", "chain", "inet", "fw", "leak")
+        return int(text.split("packets ")[1].split()[0])
 
     def invalid(self) -> int:
         """How many forwarded packets were dropped as invalid or as new without SYN."""

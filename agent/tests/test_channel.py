@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The channel over real TCP on loopback addresses: it opens, refuses, notices silence, and mends."""
+"""The channel over real TCP on loopback addresses: it opens, refuses, notices, mends."""
 
 from __future__ import annotations
 
@@ -164,12 +164,9 @@ def test_a_wrong_key_is_refused_with_its_reason_on_both_sides(ends: Ends) -> Non
 
 
 def test_any_accepted_key_will_do(ends: Ends) -> None:
-    ends.two = ends.exchange(
-        ends.two, settings(2, ends.port, KeyRing({1: b"k" * 32, 9: b"n" * 32}, 9))
-    )
-    ends.one = ends.exchange(
-        ends.one, settings(1, ends.port, KeyRing({1: b"k" * 32, 9: b"n" * 32}, 1))
-    )
+    keys = {1: b"k" * 32, 9: b"n" * 32}
+    ends.two = ends.exchange(ends.two, settings(2, ends.port, KeyRing(keys, 9)))
+    ends.one = ends.exchange(ends.one, settings(1, ends.port, KeyRing(keys, 1)))
     ends.until(ends.both_up)
 
 
@@ -207,7 +204,8 @@ def test_a_recorded_session_opens_nothing(ends: Ends) -> None:
 
 def test_a_stranger_does_not_push_the_peer_out(ends: Ends) -> None:
     ends.until(ends.both_up)
-    strangers = [_greeted(ends, stream.Greeting(7, 2, b"n" * 32, 1, (1,))) for _stranger in range(6)]
+    greeting = stream.Greeting(7, 2, b"n" * 32, 1, (1,))
+    strangers = [_greeted(ends, greeting) for _ in range(6)]
     ends.one.send(stream.BarrierPassed(3))
     ends.until(lambda: stream.BarrierPassed(3) in ends.got[ends.two])
     assert (ends.one.session, ends.two.session) == (1, 1)

@@ -73,6 +73,7 @@ _INSTEAD = {
     (Verb.CREATE, errno.EOPNOTSUPP): (Verb.CREATE_PLAIN,),
     (Verb.CREATE_PLAIN, errno.EEXIST): (Verb.UPDATE,),
     (Verb.UPDATE, errno.EBUSY): (Verb.UPDATE_BARE,),
+    (Verb.UPDATE, errno.EPERM): (Verb.DELETE, Verb.CREATE),  # a fixed timeout
     (Verb.UPDATE_BARE, errno.ENOENT): (Verb.CREATE,),
 }
 """A refusal that has a second way. See also `Copy.refused_by_kernel` for the clash of two."""

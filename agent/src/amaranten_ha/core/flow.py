@@ -22,7 +22,9 @@ from amaranten_ha.core import tlv
 from amaranten_ha.core.errors import PeerError
 
 AF_INET, AF_INET6 = 2, 10
-ICMP, TCP, GRE, ICMPV6 = 1, 6, 47, 58
+ICMP, TCP, DCCP, GRE, ICMPV6, SCTP = 1, 6, 33, 47, 58, 132
+STATEFUL = frozenset({TCP, DCCP, SCTP})
+"""Protocols whose entry is useless without its protocol information."""
 
 ORIG, REPLY, STATUS, PROTOINFO, HELP, NAT_SRC, TIMEOUT, MARK = range(1, 9)
 ID, NAT_DST, MASTER, SEQ_ADJ_ORIG, SEQ_ADJ_REPLY = 12, 13, 14, 15, 16
@@ -56,7 +58,8 @@ COPY_S_MIN = 120
 COPY_LONGER_S = 60
 """The original ends first, and says so; a copy that ends by itself would look like a hole."""
 COPY_S_MAX = 0x7FFFFFFF
-COPY_FIXED_S = 3600
+COPY_FIXED_S = 6 * 3600
+"""A copy of GRE ends at this age whether it is used or not: nothing can move a fixed timeout."""
 COPY_UNSAID_S = 600
 """An offloaded entry tells no timeout."""
 
@@ -157,10 +160,11 @@ def _tuple(data: bytes) -> Tuple:
 
 def record(entry: Entry) -> bytes:
     """Return the attributes that travel, in the order of their numbers."""
+    fields = entry.fields
     return b"".join(
-        tlv.attribute(kind | (tlv.NESTED if kind in _NESTS else 0), entry.fields[kind])
+        tlv.attribute(kind | (tlv.NESTED if kind in _NESTS else 0), fields[kind])
         for kind in _CARRIED
-        if kind in entry.fields
+        if kind in fields and (kind not in _RARE or _says_something(kind, fields[kind]))
     )
 
 
@@ -195,12 +199,20 @@ def stable(entry: Entry) -> int:
     mark = fields.get(MARK, b"")
     if any(mark):
         parts.append(mark)
-    parts += (fields[kind] for kind in (HELP, *_RARE, ZONE) if kind in fields)
+    parts += (fields[kind] for kind in (HELP, ZONE) if kind in fields)
+    parts += (
+        fields[kind] for kind in _RARE if kind in fields and _says_something(kind, fields[kind])
+    )
     return zlib.crc32(b"".join(parts))
 
 
+def _says_something(kind: int, payload: bytes) -> bool:
+    """An injected entry shows all its extensions, with zeros inside; a native one does not."""
+    return any(map(any, tlv.index(payload).values())) if kind in _NESTS else any(payload)
+
+
 def copy_timeout_s(entry: Entry) -> int:
-    """Return how long the passive's copy lives: it must outlive two renewals, GRE all packets."""
+    """Return how long the passive's copy lives: it must outlive its next renewal."""
     if entry.orig.protocol == GRE:
         return COPY_FIXED_S
     timeout_s = entry.timeout_s

@@ -109,7 +109,7 @@ class Source:
                 self.mirror.put_aside(entry)
             return None
         said = flow.PROTOINFO in entry.fields or entry.status & _OFFLOADED
-        if entry.orig.protocol == flow.TCP and not said:
+        if entry.orig.protocol in flow.STATEFUL and not said:
             return entry.key
         self._tell(self.mirror.complete(entry), now_ns)
         return None
