@@ -76,7 +76,7 @@ class AptRoot:
         chosen = {}
         for line in planned.splitlines():
             if line.startswith("Inst "):
-                _, name, version = line.split()[:3]
+                name, version = line.split()[1:3]
                 chosen[name] = version.lstrip("(")
         return chosen
 

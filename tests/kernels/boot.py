@@ -21,7 +21,7 @@ from .guest import init
 from .image import QEMU, Image
 
 # Function is tested, not timing: the limits are there so that a hung guest ends.
-GUEST_TIMEOUT_S = 240
+GUEST_TIMEOUT_S = 600
 CHECK_TIMEOUT_S = 60
 MEMORY_MB = 640
 

@@ -24,11 +24,10 @@ from ..guest.bench import (
     WAN_HOST6,
     Asker,
     Bench,
-    Ear,
-    Mouth,
     Shape,
 )
 from ..guest.net import until
+from ..guest.talk import Ear, Mouth
 
 
 def check_installs_and_is_read_back() -> str:

@@ -14,7 +14,8 @@ import signal
 from amaranten_ha.io.gate import GateKeeper
 from amaranten_ha.io.nft_channel import Channel
 
-from ..guest.bench import HOST, OWN, WAN_HOST, Bench, Ear, Mouth, Shape
+from ..guest.bench import HOST, OWN, WAN_HOST, Bench, Shape
+from ..guest.talk import Ear, Mouth
 
 USERS_TABLE = "table inet user { chain c { type filter hook forward priority 0; }; }\n"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import select
-import socket
 import time
 from enum import Enum
 
@@ -26,6 +25,7 @@ from amaranten_ha.io.ports import Port
 from amaranten_ha.settings import Cluster, Interface, Node, Replication, Settings
 
 from .net import Net, until
+from .talk import LATE_S, PORT, Ear, Mouth
 
 OWN, SHARED, HOST = "10.20.1.2", "10.20.1.1", "10.20.1.100"
 OWN6, SHARED6, HOST6 = "fd20:1::2", "fd20:1::1", "fd20:1::100"
@@ -34,8 +34,6 @@ WAN_OWN6, WAN_SHARED6, WAN_HOST6 = "2001:db8:51::2", "2001:db8:51::1", "2001:db8
 MGMT, MGMT_HOST = "10.20.9.2", "10.20.9.100"
 NODE_MAC, HOST_MAC = "02:00:00:01:00:02", "02:00:00:01:00:64"
 CLUSTER, NODE, PEER = 7, 1, 2
-PORT = 7777
-LATE_S = 10.0
 
 
 class Shape(Enum):
@@ -146,8 +144,17 @@ class Bench:
             f"route add default via {SHARED}",
             f"route add default via {SHARED6}",
         )
-        until("the lan has carrier", lambda: self.node.running(self.device))
-        until("the host has carrier", lambda: self.lan.running("eth0"))
+        self._until_it_works()
+
+    def _until_it_works(self) -> None:
+        """A bond chooses its cable, a bridge opens its ports: both a moment after they are up."""
+        ear, mouth = Ear(self.node, port=PORT + 1), Mouth(self.lan, HOST)
+
+        def heard() -> bool:
+            mouth.says(b"?", OWN, PORT + 1)
+            return ear.heard(b"?")
+
+        until("the lan carries traffic", heard)
 
     def disconnect(self) -> None:
         """Delete what ``connect`` made on lan, addresses and routes included."""
@@ -268,56 +275,6 @@ class Bench:
             raise AssertionError("; ".join(problems))
 
 
-class Ear:
-    """A UDP socket on one machine that remembers what it heard."""
-
-    def __init__(self, where: Net, family: int = socket.AF_INET, port: int = PORT) -> None:
-        with where:
-            self._socket = socket.socket(family, socket.SOCK_DGRAM)
-            if family == socket.AF_INET6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self._socket.bind(("", port))
-        self.sources: dict[bytes, str] = {}
-
-    def join(self, group: str, own: str) -> None:
-        """Listen to an IPv4 multicast group on the device of an own address."""
-        both = socket.inet_aton(group) + socket.inet_aton(own)
-        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, both)
-
-    def heard(self, text: bytes) -> bool:
-        """Whether ``text`` has arrived up to now."""
-        while select.select([self._socket], [], [], 0)[0]:
-            data, source = self._socket.recvfrom(2048)
-            self.sources[data] = source[0]
-        return text in self.sources
-
-    def hears(self, text: bytes) -> None:
-        """Wait until ``text`` has arrived."""
-        deadline = time.monotonic() + LATE_S
-        while not self.heard(text):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise AssertionError(f"{text!r} did not arrive within {LATE_S:.0f} s")
-            select.select([self._socket], [], [], left)
-
-
-class Mouth:
-    """A UDP socket on one machine that speaks from a given address."""
-
-    def __init__(self, where: Net, source: str = "", port: int = 0) -> None:
-        family = socket.AF_INET6 if ":" in source else socket.AF_INET
-        self._where = where
-        with where:
-            self._socket = socket.socket(family, socket.SOCK_DGRAM)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            self._socket.bind((source, port))
-
-    def says(self, text: bytes, target: str, port: int = PORT) -> None:
-        with self._where:  # the name of a device in the target means one of this machine
-            where = socket.getaddrinfo(target, port, type=socket.SOCK_DGRAM)[0][4]
-        self._socket.sendto(text, where)
-
-
 class Asker:
     """A host that asks for neighbours with the agent's own probes and hears the answers."""
 
@@ -346,6 +303,10 @@ class Asker:
                 if said and said.address in wanted:
                     found[str(said.address)] = said.mac.hex(":")
         return found
+
+    def says(self, message: bytes) -> None:
+        """Send one heartbeat from this machine."""
+        self._port.beat(message, None)
 
     def frames(self, deadline: float) -> list[Received]:
         """What has arrived, after a wait until there is anything."""

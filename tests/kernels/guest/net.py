@@ -95,7 +95,7 @@ class Net:
         _enter(self._handle)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_raised: object) -> None:
         before = self._before.pop()
         _enter(before)
         os.close(before)
@@ -110,6 +110,15 @@ class Net:
 
     def nft(self, rules: str, refused: bool = False) -> str:
         return self.run("nft", "-f", "-", given=rules, refused=refused)
+
+    @classmethod
+    def of_process(cls, process: int) -> Net:
+        """The machine that a process is on; 1 stands for the guest itself."""
+        return cls(os.open(f"/proc/{process}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+
+    def get(self, name: str) -> str:
+        with self, open("/proc/sys/" + name) as knob:
+            return knob.read().strip()
 
     def set(self, name: str, value: str | int) -> None:
         """Write a sysctl of this machine."""
