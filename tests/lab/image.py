@@ -41,6 +41,13 @@ PACKAGES = (
 # The source list of any Debian 12; the lab has no way to it.
 SOURCES = f"deb http://deb.debian.org/debian {SUITE} main\n"
 
+# Nothing is gained by asking again for what cannot be reached, or by writing through to the disk
+# what a crash of the machine may as well take.
+CONFIGURATION = {
+    "etc/apt/apt.conf.d/90lab": 'Acquire::Retries "0";\n',
+    "etc/dpkg/dpkg.cfg.d/90lab": "force-unsafe-io\n",
+}
+
 # Useless in a container, and each of them costs boot time.
 MASKED = (
     "apt-daily.timer",
@@ -79,7 +86,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 def recipe_hash() -> str:
     """What identifies an image: everything above that shapes it, and the finishing code."""
-    shape = (PACKAGES, SOURCES, MASKED, ENABLED, LEFT_OUT_FILES, LEFT_OUT_TREES)
+    shape = (PACKAGES, SOURCES, CONFIGURATION, MASKED, ENABLED, LEFT_OUT_FILES, LEFT_OUT_TREES)
     text = repr(shape) + inspect.getsource(_bootstrap) + inspect.getsource(_finish)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -186,6 +193,8 @@ def _bootstrap(address: str, partial: Path) -> None:
 def _finish(root: Path) -> None:
     """What debootstrap leaves undone: no identity, no lists, nothing that runs for nothing."""
     (root / "etc/apt/sources.list").write_text(SOURCES)
+    for name, text in CONFIGURATION.items():
+        (root / name).write_text(text)
     for name in LEFT_OUT_FILES:
         (root / name).unlink(missing_ok=True)
     for tree in LEFT_OUT_TREES:

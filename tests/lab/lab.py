@@ -93,12 +93,13 @@ class Lab:
         image.need_tools()
         image.need_modules()
         with self._alone():
-            root = image.image_root()
-            if not self._sound(root):
+            if not self._sound():
+                root = image.image_root()
                 self._remove()
                 with step(f"making the networks and disks of {self.plan.name}"):
                     self._make()
                 self._remember(root)
+            root = self._image()
             off = [node for node in self.nodes.values() if not node.leader()]
             if off:
                 with step(f"booting {', '.join(node.name for node in off)}"):
@@ -114,12 +115,13 @@ class Lab:
         with self._alone():
             self._remove()
 
-    def _sound(self, root: Path) -> bool:
-        """Whether what is there can be taken into use as it is."""
-        state = self.state()
+    def _sound(self) -> bool:
+        """Whether what is there can be taken into use as it is, with the image it was made from."""
+        made_from = self.state().get("image")
         files = ("inventory.yml", "ssh_key", "known_hosts", "cluster_key")
         return (
-            state.get("image") == str(root)
+            made_from is not None
+            and Path(str(made_from)).is_dir()
             and all((self.plan.build / name).exists() for name in files)
             and all((node.disk / "upper").is_dir() for node in self.nodes.values())
             and self.wires.whole()
