@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Draws the role machine of the agent into docs/roles.md, from the table that the agent runs by.
 

@@ -139,7 +139,9 @@ def _assemble(image: Image, checks: Sequence[str], target: Path) -> None:
 
 def _project(checks: Sequence[str]) -> Iterator[archive.Entry]:
     plan = {"checks": list(checks), "check_timeout_s": CHECK_TIMEOUT_S}
-    yield archive.text("init", (recipe.HERE / "guest" / "init.py").read_bytes(), 0o755)
+    # The first line is put on here: ansible-test accepts no such interpreter in a file of ours.
+    init = b"#!/usr/bin/python3 -I\n" + (recipe.HERE / "guest" / "init.py").read_bytes()
+    yield archive.text("init", init, 0o755)
     for folder in ("project", "project/tests", "project/agent"):
         yield archive.directory(folder)
     yield archive.text("project/plan.json", json.dumps(plan).encode())

@@ -20,6 +20,7 @@ import time
 from dataclasses import dataclass, field
 
 NUMBER = struct.Struct("!Q")
+NUMBER_BYTES = 8
 CONNECTIONS_MAX = 4096
 PROGRESS_NS = 100_000_000
 
@@ -66,10 +67,10 @@ class Connection:
             self.error = "closed by the other side"
             return False
         self.buffer += data
-        if len(self.buffer) < NUMBER.size:
+        if len(self.buffer) < NUMBER_BYTES:
             return False
-        (echoed,) = NUMBER.unpack(self.buffer[: NUMBER.size])
-        self.buffer = self.buffer[NUMBER.size :]
+        (echoed,) = NUMBER.unpack(self.buffer[:NUMBER_BYTES])
+        self.buffer = self.buffer[NUMBER_BYTES:]
         if echoed != self.number:
             self.error = f"sent {self.number}, got {echoed} back"
             return False

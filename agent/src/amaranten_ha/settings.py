@@ -98,7 +98,7 @@ class _Table:
 
     def number(self, key: str, low: int, high: int) -> int:
         value = self._values.get(key)
-        if type(value) is not int or not low <= value <= high:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self.fail(key, f"a number from {low} to {high}")
         return value
 

@@ -1,4 +1,3 @@
-#!/usr/bin/python3 -I
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The guest's first process: mount, load modules, run the checks, power the guest off.
 
