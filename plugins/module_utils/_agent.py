@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the agent on this node says, and whether it runs with the files that are there now.
+
+Reads only, except for the stamp in /run that remembers with which files a service was started.
+
+Note: this is a private module_util; it may change without notice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+
+from ansible_collections.amaranten.ha.plugins.module_utils._files import read, write
+
+TOOL = "/usr/sbin/amaranten-ha"
+NAMES = ("amaranten-ha-gate.service", "amaranten-ha-heart.service", "amaranten-ha-sync.service")
+SOURCES = ("/usr/lib/amaranten-ha/current", "/etc/amaranten-ha/agent.toml", "/etc/amaranten-ha/keys.toml")
+UNITS = "/etc/systemd/system"
+STAMPS = "/run/amaranten-ha-deployed.json"
+PROPERTIES = "ActiveState,InvocationID,ExecMainStartTimestampMonotonic"
+
+
+def status(node):
+    """What the agent says, or nothing if it does not answer."""
+    try:
+        return json.loads(node.output([TOOL, "status", "--json"]) or "{}")
+    except ValueError:
+        return {}
+
+
+class Services(object):
+    """The agent's services and what they were started with."""
+
+    names = NAMES
+
+    def __init__(self, node):
+        self.node = node
+
+    def show(self, name):
+        """State, invocation and start of a service."""
+        out = self.node.output(["systemctl", "show", name, "--property=" + PROPERTIES])
+        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+    def stopped(self):
+        """Services that do not run."""
+        return [n for n in NAMES if self.show(n).get("ActiveState") not in ("active", "activating", "reloading")]
+
+    def outdated(self):
+        """(service, file) of each service that was started with an older file."""
+        stamps = json.loads(read(STAMPS) or "{}")
+        found = []
+        for name in NAMES:
+            shown = self.show(name)
+            if shown.get("ActiveState") not in ("active", "activating", "reloading"):
+                continue
+            stamp = stamps.get(name, {})
+            for path in sources(name):
+                if stamp.get("invocation") == shown.get("InvocationID"):
+                    old = stamp["files"].get(path) != fingerprint(path)
+                else:
+                    old = written_after(path, int(shown.get("ExecMainStartTimestampMonotonic") or 0))
+                if old:
+                    found.append((name, os.path.basename(path)))
+                    break
+        return found
+
+    def stamp(self):
+        """Remember with which files the services that run now were started."""
+        stamps = {
+            name: {
+                "invocation": self.show(name).get("InvocationID"),
+                "files": {path: fingerprint(path) for path in sources(name)},
+            }
+            for name in NAMES
+        }
+        write(STAMPS, json.dumps(stamps) + "\n", 0o600)
+
+
+def sources(name):
+    """The files that a service reads at its start."""
+    return SOURCES + (os.path.join(UNITS, name),)
+
+
+def fingerprint(path):
+    """A file's content or a link's target as a digest."""
+    text = os.readlink(path) if os.path.islink(path) else read(path)
+    return hashlib.sha256((text or "").encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def written_after(path, start_us):
+    """Whether a file changed after a moment of the monotonic clock, for services nobody stamped."""
+    if not os.path.lexists(path) or not start_us:
+        return False
+    age_s = time.time() - os.lstat(path).st_mtime
+    running_s = time.monotonic() - start_us / 1e6
+    return age_s < running_s

@@ -1,0 +1,218 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) The amaranten.ha contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Has a node's services run with the version and the files that are there now.
+
+The role enters for one node after the other, the active one last.  Services that run with older files
+are restarted; an active node hands over to its peer first, so that nothing is interrupted.  The next
+node is not touched before this one is well again.
+"""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent
+short_description: The agent's services, running with the present version and configuration
+description:
+  - Makes a version the current one, starts services that do not run, and restarts those that have been
+    started before the version, the configuration, the keys or their units changed.
+  - An active node hands over to its peer before a restart and ends as the passive one; if the peer would
+    not take over, nothing is restarted and the module fails. After a restart the module waits until the node has a role again and the pair is as ready as it
+    was before. Run it for one node at a time.
+  - Versions other than the current one and the one before it are removed.
+version_added: 0.1.0
+author: The amaranten.ha contributors (@amaranten)
+extends_documentation_fragment:
+  - amaranten.ha.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  disruptive:
+    support: partial
+    details: An active node hands over first, or is not restarted.
+options:
+  release:
+    description: The name of the version's directory, as returned by M(amaranten.ha.release).
+    type: str
+    required: true
+  force:
+    description: Restart an active node even if its peer would not take over, which interrupts traffic.
+    type: bool
+    default: false
+  wait_s:
+    description: Seconds that a restarted node may take until it is well again.
+    type: int
+    default: 90
+seealso:
+  - module: amaranten.ha.release
+  - module: amaranten.ha.units
+"""
+
+EXAMPLES = r"""
+- name: Have the services run with what is there now
+  amaranten.ha.agent:
+    release: 0.1.0-0123456789ab
+"""
+
+RETURN = r"""
+reasons:
+  description: Why something was started, switched or restarted; empty if nothing changed.
+  returned: always
+  type: list
+  elements: str
+  sample: [amaranten-ha-heart.service runs with an older agent.toml]
+"""
+
+import json
+import os
+import shutil
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.amaranten.ha.plugins.module_utils._agent import TOOL, Services, status
+from ansible_collections.amaranten.ha.plugins.module_utils._node import Node
+
+ROOT = "/usr/lib/amaranten-ha"
+CURRENT = os.path.join(ROOT, "current")
+VERSIONS_KEPT = 2
+POLL_S = 0.25
+
+
+class Plan(object):
+    """What has to be started, switched or restarted."""
+
+    def __init__(self, release, services):
+        self.release = release
+        self.old_release = os.path.basename(os.readlink(CURRENT)) if os.path.islink(CURRENT) else ""
+        self.switch = self.old_release != release
+        self.start = services.stopped()
+        self.outdated = services.outdated()
+        self.reasons = []
+        if self.switch:
+            self.reasons.append("the current version is %s" % (self.old_release or "not set"))
+        self.reasons += ["%s is not running" % name for name in self.start]
+        self.reasons += ["%s runs with an older %s" % item for item in self.outdated]
+
+    @property
+    def restart(self):
+        """Whether services that run have to be restarted."""
+        return bool(self.outdated) or (self.switch and bool(self.old_release))
+
+
+class Agent(object):
+    """The agent of this node."""
+
+    def __init__(self, module):
+        self.module = module
+        self.node = Node(module.run_command)
+        self.services = Services(self.node)
+
+    def apply(self, plan):
+        """Switch the version, then start or restart, then wait."""
+        before = status(self.node)
+        if plan.restart and before.get("role") == "active" and not self.module.params["force"]:
+            self.hand_over(before)
+        if plan.switch:
+            temporary = CURRENT + ".new"
+            if os.path.islink(temporary):
+                os.unlink(temporary)
+            os.symlink(plan.release, temporary)
+            os.rename(temporary, CURRENT)
+        if plan.restart:
+            self.systemctl(["restart"] + list(self.services.names))
+        elif plan.start:
+            self.systemctl(["start"] + plan.start)
+        self.services.stamp()
+        if plan.restart:
+            self.await_well(before)
+        self.prune(plan)
+
+    def hand_over(self, before):
+        """Make the peer active, or leave everything as it is: this node carries the traffic."""
+        if not before.get("ready"):
+            self.module.fail_json(
+                msg="The node is active and its peer would not take over (%s): its services go on with "
+                "the older files, expected a peer that is ready, then run again."
+                % ("; ".join(before.get("reasons", [])) or "no reason given")
+            )
+        code, out, error = self.module.run_command([TOOL, "switchover", "--reason", "deployment"])
+        if code != 0:
+            self.module.fail_json(
+                msg="The active node cannot hand over to its peer and is left as it is: %s"
+                % " ".join((error or out).split())
+            )
+
+    def await_well(self, before):
+        """Wait until the node has a role, and its peer would take over again if it would before."""
+        deadline = time.monotonic() + self.module.params["wait_s"]
+        now = {}
+        while time.monotonic() < deadline:
+            now = status(self.node)
+            settled = now.get("role") in ("active", "passive")
+            if settled and (now.get("ready") or not before.get("ready")):
+                return
+            time.sleep(POLL_S)
+        self.module.fail_json(
+            msg="The agent is not well %d s after its restart: it is %s, %s. The other node was left alone."
+            % (
+                self.module.params["wait_s"],
+                now.get("role", "not answering"),
+                "; ".join(now.get("reasons", [])) or "without a reason",
+            )
+        )
+
+    def prune(self, plan):
+        """Keep the current version and the one before it."""
+        keep = {plan.release, plan.old_release}
+        others = []
+        for name in os.listdir(ROOT):
+            path = os.path.join(ROOT, name)
+            if name.startswith(".partial-"):
+                shutil.rmtree(path, ignore_errors=True)
+            elif name not in keep and os.path.isdir(path) and not os.path.islink(path):
+                others.append(path)
+        others.sort(key=os.path.getmtime, reverse=True)
+        for path in others[max(0, VERSIONS_KEPT - len(keep - {""})):]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def systemctl(self, arguments):
+        """systemctl, or the end with what the services said last."""
+        code, out, error = self.module.run_command(["systemctl"] + arguments)
+        if code == 0:
+            return
+        said = []
+        for name in self.services.names:
+            if self.node.unit(name)["ActiveState"] not in ("active", "inactive"):
+                lines = self.node.output(["journalctl", "--no-pager", "-o", "cat", "-n", "5", "-u", name])
+                said.append("%s says: %s" % (name, " / ".join(lines.split("\n")).strip(" /")))
+        self.module.fail_json(
+            msg="`systemctl %s` failed: %s" % (" ".join(arguments), "; ".join(said) or " ".join(error.split()))
+        )
+
+
+def main():
+    """Entry point of the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "release": {"type": "str", "required": True},
+            "force": {"type": "bool", "default": False},
+            "wait_s": {"type": "int", "default": 90},
+        },
+        supports_check_mode=True,
+    )
+    agent = Agent(module)
+    plan = Plan(module.params["release"], agent.services)
+    if plan.reasons and not module.check_mode:
+        agent.apply(plan)
+    module.exit_json(
+        changed=bool(plan.reasons),
+        reasons=plan.reasons,
+        diff={"before": "", "after": json.dumps(plan.reasons, indent=1) + "\n" if plan.reasons else ""},
+    )
+
+
+if __name__ == "__main__":
+    main()

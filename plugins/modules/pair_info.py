@@ -1,0 +1,99 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) The amaranten.ha contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a node says of itself and of its peer, after waiting for it to settle if asked to."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pair_info
+short_description: What a node says of itself and of its peer
+description:
+  - Asks the agent of a node for its status, the same as C(amaranten-ha status --json).
+  - Waits, if asked to, until the node has a role, its peer has the other one, and would take over.
+version_added: 0.1.0
+author: The amaranten.ha contributors (@amaranten)
+extends_documentation_fragment:
+  - amaranten.ha.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: Changes nothing.
+options:
+  wait_s:
+    description: Seconds to wait at most.
+    type: int
+    default: 0
+  peer_expected:
+    description: Whether the peer is expected to be there as well.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Ask the node
+  amaranten.ha.pair_info:
+  register: state
+
+- name: Show whether the spare would take over now
+  ansible.builtin.debug:
+    msg: "{{ state.status.ready | default(false) }}"
+"""
+
+RETURN = r"""
+status:
+  description: What the agent says; empty if there is none that answers.
+  returned: always
+  type: dict
+  sample: {node: fw-a, role: active, ready: true, peer: {node: fw-b, role: passive, state: alive}}
+settled:
+  description: Whether the node has a role, and its peer the other one if it is expected.
+  returned: always
+  type: bool
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.amaranten.ha.plugins.module_utils._agent import status
+from ansible_collections.amaranten.ha.plugins.module_utils._node import Node
+
+POLL_S = 0.25
+
+
+def settled(found, peer_expected):
+    """Whether the node has a role, and its peer the other one."""
+    role, peer = found.get("role"), found.get("peer", {})
+    if role not in ("active", "passive"):
+        return False
+    if not peer_expected:
+        return True
+    return peer.get("state") == "alive" and {role, peer.get("role")} == {"active", "passive"}
+
+
+def main():
+    """Entry point of the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "wait_s": {"type": "int", "default": 0},
+            "peer_expected": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    expected = module.params["peer_expected"]
+    node = Node(module.run_command)
+    deadline = time.monotonic() + module.params["wait_s"]
+    while True:
+        found = status(node)
+        well = settled(found, expected) and (found.get("ready", False) or not expected)
+        if well or time.monotonic() >= deadline:
+            break
+        time.sleep(POLL_S)
+    module.exit_json(changed=False, status=found, settled=settled(found, expected))
+
+
+if __name__ == "__main__":
+    main()
