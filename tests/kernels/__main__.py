@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import sys
 
+from tools.aptroot import HostError
+
 from . import image, recipe
-from .aptroot import ImageError
 
 
 def main() -> int:
@@ -18,7 +19,7 @@ def main() -> int:
         for guest in recipe.GUESTS:
             built = image.image_of(guest, say)
             say(f"{guest.name}: ready ({built.versions[recipe.KERNEL_PACKAGE]})")
-    except ImageError as error:
+    except HostError as error:
         print(f"kernels: {error}", file=sys.stderr)
         return 2
     return 0

@@ -21,12 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.aptroot import AptRoot, HostError, run
+
 from . import archive, recipe
-from .aptroot import AptRoot, ImageError, run
 from .recipe import Guest
 
 QEMU = "qemu-system-x86_64"
-QEMU_PACKAGE = "qemu-system-x86"
 
 Say = Callable[[str], None]
 
@@ -45,17 +45,11 @@ def need_emulator(say: Say) -> str:
     found = shutil.which(QEMU)
     if found:
         return found
-    say(f"installing {QEMU_PACKAGE} with apt (about 15 MB)")
-    command = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "--quiet", "--yes"]
-    install = [*command, "install", "--no-install-recommends", QEMU_PACKAGE]
-    try:
-        run(install)
-    except ImageError:
-        run([*command, "update"])  # lists were absent or older than the mirror
-        run(install)
+    say("installing qemu with apt (about 15 MB)")
+    run([str(recipe.ROOT / "tools" / "apt-need"), "kernels"])
     found = shutil.which(QEMU)
     if not found:
-        raise ImageError(f"{QEMU_PACKAGE} is installed, but {QEMU} is not in the path")
+        raise HostError(f"qemu is installed, but {QEMU} is not in the path")
     return found
 
 
@@ -87,7 +81,7 @@ def _sweep(guest: Guest) -> None:
 
 def _build(guest: Guest, place: Path, say: Say) -> None:
     if os.geteuid() != 0:
-        raise ImageError("building a guest needs root (its Python compiles itself in a chroot)")
+        raise HostError("building a guest needs root (its Python compiles itself in a chroot)")
     with tempfile.TemporaryDirectory(prefix=f"{guest.name}-new-", dir=recipe.CACHE) as folder:
         work = Path(folder)
         apt = AptRoot(work / "apt", guest.suite)
@@ -95,7 +89,7 @@ def _build(guest: Guest, place: Path, say: Say) -> None:
         apt.prepare()
         kernel_package = apt.depends(recipe.KERNEL_PACKAGE)
         if f"-{guest.kernel}." not in kernel_package:
-            raise ImageError(f"{guest.suite} has {kernel_package}, not a kernel {guest.kernel}")
+            raise HostError(f"{guest.suite} has {kernel_package}, not a kernel {guest.kernel}")
         versions = {name: apt.version(name) for name in (recipe.KERNEL_PACKAGE, "nftables")}
 
         say(f"{guest.name}: {kernel_package} ({versions[recipe.KERNEL_PACKAGE]})")
@@ -140,7 +134,7 @@ def _userland(guest: Guest, apt: AptRoot, root: Path) -> None:
     )
     if done.returncode != 0:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
-        raise ImageError(f"{guest.name}'s Python could not compile its library: {tail}")
+        raise HostError(f"{guest.name}'s Python could not compile its library: {tail}")
 
 
 def _skeleton() -> list[archive.Entry]:
@@ -167,7 +161,7 @@ def _modules(unpacked: Path) -> list[archive.Entry]:
         if name in ordered or name in builtin:
             return
         if name not in files:
-            raise ImageError(f"kernel {top.name} has no module {name}")
+            raise HostError(f"kernel {top.name} has no module {name}")
         code = files[name].read_bytes()
         if files[name].suffix == ".xz":
             code = lzma.decompress(code)

@@ -98,6 +98,7 @@ PRUNED = (
 def digest(guest: Guest) -> str:
     """Name the image of one guest: whatever is able to change it changes this."""
     recipe = hashlib.sha256(repr(guest).encode())
-    for part in ("recipe.py", "aptroot.py", "archive.py", "image.py"):
-        recipe.update((HERE / part).read_bytes())
+    parts = [HERE / part for part in ("recipe.py", "archive.py", "image.py")]
+    for part in (*parts, ROOT / "tools" / "aptroot.py"):
+        recipe.update(part.read_bytes())
     return recipe.hexdigest()[:16]

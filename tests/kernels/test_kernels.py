@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tools.aptroot import HostError
+
 from . import boot, image, recipe
-from .aptroot import ImageError
 from .recipe import Guest
 
 
@@ -38,7 +39,7 @@ CASES = [
 
 
 @pytest.fixture(scope="session")
-def sessions(request: pytest.FixtureRequest) -> dict[str, boot.Session | ImageError]:
+def sessions(request: pytest.FixtureRequest) -> dict[str, boot.Session | HostError]:
     """Both guests, booted side by side, with exactly the checks that were selected."""
     chosen: dict[str, list[str]] = {}
     for item in request.session.items:
@@ -46,13 +47,13 @@ def sessions(request: pytest.FixtureRequest) -> dict[str, boot.Session | ImageEr
             guest, check = item.callspec.params["guest"], item.callspec.params["check"]
             chosen.setdefault(guest.name, []).append(check)
     say = _speaker(request)
-    answers: dict[str, boot.Session | ImageError] = {}
+    answers: dict[str, boot.Session | HostError] = {}
 
     def one(guest: Guest) -> None:
         try:
             image.need_emulator(say)
             made = image.image_of(guest, say)
-        except ImageError as error:
+        except HostError as error:
             answers[guest.name] = error
             return
         work = recipe.ROOT / "build" / "kernels" / guest.name
@@ -85,11 +86,11 @@ def _speaker(request: pytest.FixtureRequest) -> Callable[[str], None]:
 def test_kernel(
     guest: Guest,
     check: str,
-    sessions: dict[str, boot.Session | ImageError],
+    sessions: dict[str, boot.Session | HostError],
     record_property: Callable[[str, object], None],
 ) -> None:
     session = sessions[guest.name]
-    if isinstance(session, ImageError):
+    if isinstance(session, HostError):
         pytest.fail(f"no guest {guest.name}: {session}", pytrace=False)
     result = session.result(check)
     record_property("kernel", session.kernel)
