@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import ipaddress
 import os
 import re
 import select
@@ -23,17 +22,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from gate_frames import Beat, mac
 
 from amaranten_ha.settings import Settings, load
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 DEADLINE_S = 5.0
-MARK = 0x416D4841
-BEAT, LINGER, RESTARTING, UNSURE, CLOSE, FAREWELL = range(1, 7)
-STARTING, PASSIVE, ACTIVE, HANDING_OVER, FAULT = range(1, 6)
-ARP, IP, IP6, BEATS, OTHER = 0x0806, 0x0800, 0x86DD, 0x88B5, 0x9000
 _CLONE_NEWNET = 0x40000000
 _SO_MARK = 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -88,6 +84,18 @@ def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=check, capture_output=True, text=True)
 
 
+def batch(*lines: str, namespace: str = "") -> None:
+    """Run commands of `ip` in one process."""
+    where = ("-n", namespace) if namespace else ()
+    subprocess.run(
+        ("ip", *where, "-batch", "-"),
+        input="\n".join(lines),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+
 def until(done: Callable[[], bool], what: str, seconds: float = DEADLINE_S) -> float:
     """Poll until it is done and return how long that took; a failure after the deadline."""
     start = time.monotonic()
@@ -95,16 +103,6 @@ def until(done: Callable[[], bool], what: str, seconds: float = DEADLINE_S) -> f
         assert time.monotonic() - start < seconds, f"not within {seconds} s: {what}"
         time.sleep(0.002)
     return time.monotonic() - start
-
-
-def mac(text: str) -> bytes:
-    """The bytes of a hardware address."""
-    return bytes.fromhex(text.replace(":", ""))
-
-
-def packed(address: str) -> bytes:
-    """The bytes of an address."""
-    return ipaddress.ip_address(address).packed
 
 
 @contextlib.contextmanager
@@ -165,85 +163,6 @@ class Wire:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-
-def arp(operation: int, sender_mac: bytes, sender: str, target: str) -> bytes:
-    """The payload of an ARP frame."""
-    head = struct.pack(">HHBBH", 1, IP, 6, 4, operation)
-    return head + sender_mac + packed(sender) + bytes(6) + packed(target)
-
-
-def is_arp(operation: int, sender: str) -> Callable[[bytes], bool]:
-    """A test for ARP frames with this sender address."""
-    return lambda frame: (
-        frame[12:14] == b"\x08\x06"
-        and frame[20:22] == operation.to_bytes(2)
-        and frame[28:32] == packed(sender)
-    )
-
-
-def checksum(data: bytes) -> bytes:
-    """The Internet checksum."""
-    total = sum(struct.unpack(f">{len(data) // 2}H", data[: len(data) & ~1]))
-    if len(data) & 1:
-        total += data[-1] << 8
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return (~total & 0xFFFF).to_bytes(2)
-
-
-def ip4(source: str, target: str, protocol: int, payload: bytes, ttl: int = 64) -> bytes:
-    """An IPv4 packet."""
-    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, ttl, protocol, 0)
-    head += packed(source) + packed(target)
-    return head[:10] + checksum(head) + head[12:] + payload
-
-
-def ip6(source: str, target: str, protocol: int, payload: bytes, hops: int = 255) -> bytes:
-    """An IPv6 packet; ICMPv6 gets its checksum."""
-    ends = packed(source) + packed(target)
-    if protocol == 58:
-        pseudo = ends + struct.pack(">II", len(payload), 58)
-        payload = payload[:2] + checksum(pseudo + payload) + payload[4:]
-    return struct.pack(">IHBB", 6 << 28, len(payload), protocol, hops) + ends + payload
-
-
-def udp(source_port: int, target_port: int, payload: bytes) -> bytes:
-    """A UDP datagram without checksum."""
-    return struct.pack(">HHHH", source_port, target_port, 8 + len(payload), 0) + payload
-
-
-def echo(source: str, target: str, token: bytes) -> bytes:
-    """A ping."""
-    body = b"\x08\0\0\0" + b"\0\1\0\1" + token
-    return ip4(source, target, 1, body[:2] + checksum(body) + body[4:])
-
-
-def neighbour(kind: int, target: str, option: int, own_mac: bytes) -> bytes:
-    """A neighbour solicitation (135) or advertisement (136)."""
-    flags = 0x60000000 if kind == 136 else 0
-    body = struct.pack(">BBHI", kind, 0, 0, flags) + packed(target)
-    return body + bytes((option, 1)) + own_mac
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """The bytes of a heartbeat that the gate reads, and the socket's mark."""
-
-    kind: int = BEAT
-    role: int = ACTIVE
-    cluster: int = 7
-    node: int = 1
-    magic: bytes = b"AmHA"
-    major: int = 1
-    mark: int = MARK
-    ethertype: int = BEATS
-
-    def payload(self) -> bytes:
-        """What follows the Ethernet header."""
-        head = struct.pack(">4sBBHBBH", self.magic, self.major, self.kind, self.cluster,
-                           self.node, self.role, 1)  # fmt: skip
-        return head + bytes(36)
 
 
 class Service:
@@ -329,33 +248,39 @@ class Bench:
             left = re.match(r"gt(\d+)", line)
             if left and not Path(f"/proc/{left[1]}").exists():
                 run("ip", "netns", "del", line.split()[0])
-        for name in (self.node, *self.hosts.values()):
-            run("ip", "netns", "add", name)
-        for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-            self.shell(f"echo 1 > /proc/sys/net/{path}")
-        self.shell("ip link set lo up")
+        batch(*(f"netns add {name}" for name in (self.node, *self.hosts.values())))
+        self.sysctl("ipv4/ip_forward", "1")
+        self.sysctl("ipv6/conf/all/forwarding", "1")
+        batch("link set lo up", namespace=self.node)
         for name in HOST:
             self.plug(name)
+
+    def sysctl(self, path: str, value: str = "", host: str = "") -> str:
+        """Read a value under net, and set it if one is given; on the node, or on a host."""
+        with inside(self.hosts[host] if host else self.node):
+            file = Path("/proc/sys/net") / path
+            if value:
+                file.write_text(value)
+            return file.read_text().strip()
 
     def plug(self, name: str) -> None:
         """Make the device of one network, its far end, addresses and fixed neighbours."""
         near, far, host = f"{name}0", f"{name}1", self.hosts[name]
-        run("ip", "-n", self.node, "link", "add", near, "type", "veth",
-            "peer", "name", far, "netns", host)  # fmt: skip
-        for space, device in ((self.node, near), (host, far)):
-            where = ("ip", "netns", "exec", space, "sh", "-c")
-            run(*where, f"echo 0 > /proc/sys/net/ipv6/conf/{device}/accept_dad")
-            run(*where, f"ip link set {device} up")
-        run("ip", "-n", host, "addr", "add", f"{HOST[name]}/24", "dev", far)
-        self.address(name, f"{OWN[name]}/24")
-        peer = run("ip", "netns", "exec", host, "cat", f"/sys/class/net/{far}/address").stdout
+        batch(f"link add {near} type veth peer name {far} netns {host}", namespace=self.node)
+        self.sysctl(f"ipv6/conf/{near}/accept_dad", "0")
+        self.sysctl(f"ipv6/conf/{far}/accept_dad", "0", name)
+        batch(f"link set {far} up", f"addr add {HOST[name]}/24 dev {far}", namespace=host)
+        wire = Wire(host, far)
+        peer = wire.mac.hex(":")
+        wire.close()
+        lines = [f"link set {near} up", f"addr add {OWN[name]}/24 dev {near}"]
         known = [HOST[name]]
         if name in OWN6:
-            self.address(name, f"{OWN6[name]}/64", "nodad")
+            lines.append(f"addr add {OWN6[name]}/64 dev {near} nodad")
             known.append(HOST6[name])
         for each in known:
-            run("ip", "-n", self.node, "neigh", "replace", each, "lladdr", peer.strip(),
-                "dev", near, "nud", "permanent")  # fmt: skip
+            lines.append(f"neigh replace {each} lladdr {peer} dev {near} nud permanent")
+        batch(*lines, namespace=self.node)
 
     def unplug(self, name: str) -> None:
         """Delete the device of one network."""
@@ -367,17 +292,18 @@ class Bench:
 
     def share(self) -> None:
         """Put the shared addresses on, as heart does."""
-        for name, text in SHARED.items():
-            self.address(name, f"{text}/32")
-        for name, text in SHARED6.items():
-            self.address(name, f"{text}/128", "nodad")
-        self.address(LAN, "fe80::1/128", "nodad")
+        batch(*(f"addr replace {each} nodad" for each in self._shared()), namespace=self.node)
 
     def unshare(self) -> None:
         """Take the shared addresses off."""
-        for name, text in (*SHARED.items(), *SHARED6.items()):
-            self.address(name, f"{text}/{128 if ':' in text else 32}", verb="del")
-        self.address(LAN, "fe80::1/128", verb="del")
+        batch(*(f"addr del {each}" for each in self._shared()), namespace=self.node)
+
+    def _shared(self) -> list[str]:
+        return [
+            *(f"{address}/32 dev {name}0" for name, address in SHARED.items()),
+            *(f"{address}/128 dev {name}0" for name, address in SHARED6.items()),
+            f"fe80::1/128 dev {LAN}0",
+        ]
 
     def shell(self, command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a shell command on the node."""
@@ -415,6 +341,6 @@ class Bench:
             service.forget()
         for wire in self._wires:
             wire.close()
-        for name in (self.node, *self.hosts.values()):
-            run("ip", "netns", "del", name, check=False)
+        there = {path.name for path in Path("/run/netns").iterdir()}
+        batch(*(f"netns del {name}" for name in (self.node, *self.hosts.values()) if name in there))
         self._temporary.cleanup()

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from gate_bench import BEAT, LAN, RESTARTING, WAN, Beat, Bench, inside, until
+from gate_bench import LAN, WAN, Bench, inside, until
+from gate_frames import RESTARTING, Beat
 
 from amaranten_ha.core.errors import KernelRefused
 from amaranten_ha.core.gate_compare import FLAG_DORMANT
@@ -59,7 +60,7 @@ def refused(bench: Bench) -> bool:
 
 def announce(bench: Bench) -> None:
     """Open the gate for three seconds, so that a gap in it would show."""
-    bench.beat(Beat(kind=BEAT))
+    bench.beat(Beat())
     bench.beat(Beat(kind=RESTARTING))
 
 
@@ -122,7 +123,7 @@ def test_an_orphan_that_was_changed_is_noticed_and_mended(bench: Bench) -> None:
     stranger.close()
     assert "is dormant" in look(bench).problem
     second = bench.service().ready()
-    assert "mended: " in second.log.read_text()
+    assert "put right: " in second.log.read_text()
     assert look(bench) == GateState(True, False, False, "", True)
 
 

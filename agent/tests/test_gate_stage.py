@@ -12,20 +12,19 @@ from collections.abc import Iterator
 import pytest
 from gate_bench import (
     LAN,
-    RESTARTING,
     SHARED,
     SHARED6,
     SOURCE,
-    Beat,
     Bench,
     run,
     until,
 )
+from gate_frames import RESTARTING, Beat
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 CPU_MAX_S = 0.4
-FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
+FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 
 
 @pytest.fixture
@@ -34,26 +33,26 @@ def bench() -> Iterator[Bench]:
     try:
         made.up()
         for path in FORWARDING:
-            made.shell(f"echo 0 > {path}")
+            made.sysctl(path, "0")
         yield made
     finally:
         made.down()
 
 
-def stage(bench: Bench, seconds: float = 20) -> subprocess.CompletedProcess[str]:
-    module = (sys.executable, "-m", "amaranten_ha", "stage", *bench.options)
+def stage(bench: Bench, *more: str) -> subprocess.CompletedProcess[str]:
+    module = (sys.executable, "-m", "amaranten_ha", "stage", *bench.options, *more)
     return subprocess.run(
         ("nsenter", f"--net=/run/netns/{bench.node}", *module),
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=20,
         check=False,
     )
 
 
-def forwarding(bench: Bench) -> str:
-    return bench.shell(f"cat {' '.join(FORWARDING)}").stdout
+def forwarding(bench: Bench) -> list[str]:
+    return [bench.sysctl(path) for path in FORWARDING]
 
 
 def addresses(bench: Bench) -> set[str]:
@@ -66,10 +65,13 @@ SHARED_ALL = {*SHARED.values(), *SHARED6.values(), "fe80::1"}
 
 def test_without_a_gate_nothing_is_forwarded(bench: Bench) -> None:
     bench.share()
-    done = stage(bench)
+    done = stage(bench, "--gate-wait-s", "0.3")
     assert done.returncode == 1
-    assert "there is no table netdev amaranten_ha; is amaranten-ha-gate.service" in done.stderr
-    assert forwarding(bench).split() == ["0", "0"]
+    assert (
+        "after 0.3 s: there is no table netdev amaranten_ha; is amaranten-ha-gate.service"
+        in done.stderr
+    )
+    assert forwarding(bench) == ["0", "0"]
 
 
 def test_after_a_crash_shared_addresses_are_removed_then_forwarding_begins(bench: Bench) -> None:
@@ -81,7 +83,7 @@ def test_after_a_crash_shared_addresses_are_removed_then_forwarding_begins(bench
     assert not addresses(bench) & SHARED_ALL
     assert {"10.20.1.2", "fd20:1::2", "10.20.9.2"} <= addresses(bench)
     assert f"removed {SHARED[LAN]} from lan0: left over from an earlier life" in done.stderr
-    assert forwarding(bench).split() == ["1", "1"]
+    assert forwarding(bench) == ["1", "1"]
 
 
 def test_an_announced_restart_keeps_its_addresses(bench: Bench) -> None:
@@ -126,13 +128,12 @@ def test_a_missing_device_is_a_warning(bench: Bench) -> None:
 
 
 def test_the_management_device_goes_on_accepting_router_advertisements(bench: Bench) -> None:
-    bench.shell("echo 1 > /proc/sys/net/ipv6/conf/mgmt0/accept_ra")
-    bench.shell("echo 1 > /proc/sys/net/ipv6/conf/lan0/accept_ra")
+    for device in ("mgmt0", "lan0"):
+        bench.sysctl(f"ipv6/conf/{device}/accept_ra", "1")
     bench.service().ready()
     assert stage(bench).returncode == 0
-    shown = bench.shell("cat /proc/sys/net/ipv6/conf/mgmt0/accept_ra").stdout
-    assert shown.strip() == "2"
-    assert bench.shell("cat /proc/sys/net/ipv6/conf/lan0/accept_ra").stdout.strip() == "1"
+    assert bench.sysctl("ipv6/conf/mgmt0/accept_ra") == "2"
+    assert bench.sysctl("ipv6/conf/lan0/accept_ra") == "1"
 
 
 def test_it_is_cheap(bench: Bench) -> None:

@@ -66,7 +66,7 @@ class Gate:
         found = [(each.device, each.address, each.permanent) for each in host_addresses()]
         plan = plan_of(self._settings, running_own(found, self._devices.keys()))
         for problem in self._keeper.ensure(plan):
-            say(f"mended: {problem}")
+            say(f"put right: {problem}")
 
     def describe(self) -> str:
         """Where the gate is in place, and where it waits for a device."""

@@ -20,7 +20,7 @@ from amaranten_ha.io.gate import GateReader, device_indexes
 from amaranten_ha.io.inventory import host_addresses, remove_address
 from amaranten_ha.settings import CONFIG_PATH, KEYS_PATH, Settings, load
 
-GATE_WAIT_S = 10.0
+GATE_WAIT_S = 10
 LEASE_MARGIN_S = 0.2
 LOOK_S = 0.01
 SYSCTL = Path("/proc/sys/net")
@@ -41,12 +41,12 @@ def until(done: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def await_gate(reader: GateReader) -> None:
+def await_gate(reader: GateReader, seconds: float) -> None:
     """Return when the gate was read back whole."""
-    if not until(lambda: reader.check().intact, GATE_WAIT_S):
+    if not until(lambda: reader.check().intact, seconds):
         problem = reader.check().problem
         raise KernelRefused(
-            f"the gate is not in place after {GATE_WAIT_S:.0f} s: {problem};"
+            f"the gate is not in place after {seconds:g} s: {problem};"
             " is amaranten-ha-gate.service running?"
         )
 
@@ -115,10 +115,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="amaranten-ha stage")
     parser.add_argument("--config", type=Path, default=CONFIG_PATH)
     parser.add_argument("--keys", type=Path, default=KEYS_PATH)
+    parser.add_argument("--gate-wait-s", type=float, default=GATE_WAIT_S)
     options = parser.parse_args(arguments)
     settings = load(options.config, options.keys)
     reader = GateReader(settings)
-    await_gate(reader)
+    await_gate(reader, options.gate_wait_s)
     present = device_indexes(each.device for each in settings.interfaces)
     for interface in settings.interfaces:
         if interface.device not in present:
