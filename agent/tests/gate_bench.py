@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gate_frames import Beat, mac
+from gate_frames import RESTARTING, Beat, mac
 
 from amaranten_ha.settings import Settings, load
 
@@ -333,6 +333,11 @@ class Bench:
         wire = Wire(self.node, f"{name}0", made.mark)
         wire.send(mac("03416d484101"), made.ethertype, made.payload())
         wire.close()
+
+    def announce(self) -> None:
+        """Open the gate for three seconds, as before an announced restart."""
+        self.beat()
+        self.beat(Beat(kind=RESTARTING))
 
     def down(self) -> None:
         """Remove everything, in any state."""

@@ -20,7 +20,8 @@ from gate_node import Node, closed, running_node
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
 
 LEASE_MS = 1404
-SLACK_MS = 250
+LINGER_MS = 104
+JIFFY_MS_MAX = 10
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_a_beat_of_an_active_opens_both(node: Node, role: int, major: int) -> No
     node.bench.beat(Beat(role=role, major=major), WAN)
     state = node.state()
     assert state.open_lease and state.open_voice
-    assert LEASE_MS - SLACK_MS <= node.left_ms() <= LEASE_MS
+    assert 0 < node.left_ms() <= LEASE_MS
 
 
 @pytest.mark.parametrize("kind", [gf.CLOSE, gf.FAREWELL])
@@ -94,7 +95,7 @@ def test_linger_forwards_without_a_voice(node: Node) -> None:
             node.open()
             start = time.monotonic()
             node.bench.beat(Beat(kind=gf.LINGER, role=gf.PASSIVE))
-            forwarded, state = node.forwards(), node.state()
+            forwarded, state, left_ms = node.forwards(), node.state(), node.left_ms()
             answered = node.arp_answered(gb.SHARED[LAN]), node.nd_answered(gb.SHARED6[LAN])
             us = node.device[LAN].mac
             spoke = node.leaves(gf.ARP, gf.arp(2, us, gb.SHARED[LAN], gb.HOST[LAN]))
@@ -104,8 +105,8 @@ def test_linger_forwards_without_a_voice(node: Node) -> None:
             pytest.fail("this machine never did four probes within 90 ms")
         assert (forwarded, answered, spoke) == (True, (False, False), False)
         assert (state.open_lease, state.open_voice) == (True, False)
+        assert left_ms <= LINGER_MS
         gb.until(lambda: not node.state().open_lease, "the linger ends")
-        assert time.monotonic() - start < LEASE_MS / 1000
         assert not node.forwards()
     finally:
         node.bench.unshare()
@@ -122,13 +123,18 @@ def test_an_announced_restart_keeps_the_gate_open_and_a_beat_shortens_it_again(n
 
 
 def test_silence_closes_the_gate_within_the_lease(node: Node) -> None:
-    node.open()
-    assert node.forwards()
-    node.bench.beat()
-    start = time.monotonic()
-    gb.until(lambda: not node.forwards(), "the lease ends")
-    assert LEASE_MS - 20 <= (time.monotonic() - start) * 1000 <= LEASE_MS + SLACK_MS
-    state = node.state()
-    assert not state.open_lease and not state.open_voice
-    node.open()
-    assert node.forwards()
+    """Times are taken so that a stalled test can only miss a fault, never invent one."""
+    for _ in range(2):
+        before_ns = time.monotonic_ns()
+        node.bench.beat()
+        after_ns = time.monotonic_ns()
+        while True:
+            sent_ns = time.monotonic_ns()
+            passed = node.forwards()
+            done_ns = time.monotonic_ns()
+            if not passed:
+                break
+            assert sent_ns - after_ns <= LEASE_MS * 1_000_000, "forwards longer than the lease"
+        assert done_ns - before_ns >= (LEASE_MS - JIFFY_MS_MAX) * 1_000_000, "closed too early"
+        state = node.state()
+        assert not state.open_lease and not state.open_voice

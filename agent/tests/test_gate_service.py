@@ -14,7 +14,6 @@ from ipaddress import ip_address
 
 import pytest
 from gate_bench import LAN, WAN, Bench, inside, until
-from gate_frames import RESTARTING, Beat
 
 from amaranten_ha.core.errors import KernelRefused
 from amaranten_ha.core.gate_compare import FLAG_DORMANT
@@ -44,24 +43,19 @@ def look(bench: Bench) -> GateState:
     return state
 
 
-def handle(bench: Bench) -> str:
-    """The number that the kernel gave to the table when it was made."""
+def made(bench: Bench) -> list[str]:
+    """The numbers that the kernel gave to the table and to the lease when they were made."""
     listing = bench.shell("nft -a list table netdev amaranten_ha").stdout
-    found = re.search(r"table netdev amaranten_ha \{.*# handle (\d+)", listing)
-    assert found, listing
-    return found[1]
+    found = re.findall(r"(?:table netdev amaranten_ha|set lease) \{.*# handle (\d+)", listing)
+    assert len(found) == 2, listing
+    return found
 
 
 def refused(bench: Bench) -> bool:
     """A stranger cannot delete the table."""
     bounced = bench.shell("nft delete table netdev amaranten_ha", check=False).returncode != 0
-    return bounced and look(bench).intact
-
-
-def announce(bench: Bench) -> None:
-    """Open the gate for three seconds, so that a gap in it would show."""
-    bench.beat(Beat())
-    bench.beat(Beat(kind=RESTARTING))
+    state = look(bench)
+    return bounced and state.intact and state.owned
 
 
 def unowned(bench: Bench) -> bool:
@@ -70,17 +64,15 @@ def unowned(bench: Bench) -> bool:
 
 def test_a_killed_service_leaves_no_gap_and_the_next_one_adopts_its_socket(bench: Bench) -> None:
     first = bench.service().ready()
-    before = handle(bench)
-    announce(bench)
+    before = made(bench)
+    bench.announce()
     first.stop(kill=True)
     state = look(bench)
     assert state.intact and state.owned and state.open_lease and state.open_voice
     assert refused(bench)
     second = bench.service(first.descriptor).ready()
     assert "adopted the socket" in second.log.read_text()
-    state = look(bench)
-    assert state.intact and state.owned and state.open_lease and state.open_voice
-    assert refused(bench) and handle(bench) == before
+    assert refused(bench) and made(bench) == before
     assert second.descriptor is None, "the store has this socket already"
 
 
@@ -96,17 +88,14 @@ def test_a_stored_descriptor_of_another_kind_is_replaced(bench: Bench) -> None:
 def test_an_orphan_is_adopted_with_its_lease(bench: Bench) -> None:
     """Both the process and its socket are gone; this kernel keeps a table that persists."""
     first = bench.service().ready()
-    before = handle(bench)
-    announce(bench)
+    before = made(bench)
+    bench.announce()
     first.stop(kill=True)
     first.forget()
     until(lambda: unowned(bench), "the kernel notices that the owner is gone")
-    state = look(bench)
-    assert state.intact and state.open_lease
+    assert look(bench).open_lease
     bench.service().ready()
-    state = look(bench)
-    assert state.intact and state.owned and state.open_lease
-    assert refused(bench) and handle(bench) == before
+    assert refused(bench) and made(bench) == before
 
 
 def test_an_orphan_that_was_changed_is_noticed_and_mended(bench: Bench) -> None:
@@ -244,7 +233,7 @@ def test_a_changed_configuration_is_applied_without_closing_the_gate(bench: Benc
         channel = Channel()
         keeper = GateKeeper(channel)
         keeper.ensure(plan_of(bench.settings))
-        announce(bench)
+        bench.announce()
         wrong = keeper.ensure(plan_of(bench.settings, [ip_address("192.0.2.7")]))
         assert wrong == ["set own4 holds other addresses than configured"]
         assert look(bench).open_lease and look(bench).intact

@@ -86,36 +86,45 @@ def test_after_a_crash_shared_addresses_are_removed_then_forwarding_begins(bench
     assert forwarding(bench) == ["1", "1"]
 
 
-def test_an_announced_restart_keeps_its_addresses(bench: Bench) -> None:
-    bench.service().ready()
-    bench.share()
-    bench.beat()
-    bench.beat(Beat(kind=RESTARTING))
-    done = stage(bench)
-    assert done.returncode == 0, done.stderr
-    assert addresses(bench) >= SHARED_ALL
-    assert "an announced restart" in done.stderr
-
-
-def test_a_lease_that_somebody_renews_is_not_touched(bench: Bench) -> None:
-    bench.service().ready()
-    bench.share()
-    bench.beat()
-    module = (sys.executable, "-m", "amaranten_ha", "stage", *bench.options)
+def stage_while(bench: Bench, frame: Beat) -> tuple[int, str]:
+    """Run stage while this frame is sent again and again; its exit code and words."""
     running = subprocess.Popen(
-        ("nsenter", f"--net=/run/netns/{bench.node}", *module),
+        ("nsenter", f"--net=/run/netns/{bench.node}", sys.executable, "-m", "amaranten_ha", "stage")
+        + tuple(bench.options),
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
         stderr=subprocess.PIPE,
         text=True,
     )
 
     def ended() -> bool:
-        bench.beat()
+        bench.beat(frame)
         return running.poll() is not None
 
-    until(ended, "stage gives up", 10)
-    assert running.returncode == 1
-    assert running.stderr is not None and "expected no other heart" in running.stderr.read()
+    try:
+        until(ended, "stage ends", 20)
+        return running.returncode, running.communicate()[1]
+    finally:
+        running.kill()
+        running.wait()
+
+
+def test_an_announced_restart_keeps_its_addresses(bench: Bench) -> None:
+    bench.service().ready()
+    bench.share()
+    bench.announce()
+    code, words = stage_while(bench, Beat(kind=RESTARTING))
+    assert code == 0, words
+    assert addresses(bench) >= SHARED_ALL
+    assert "an announced restart" in words
+
+
+def test_a_lease_that_somebody_renews_is_not_touched(bench: Bench) -> None:
+    bench.service().ready()
+    bench.share()
+    bench.beat()
+    code, words = stage_while(bench, Beat())
+    assert code == 1
+    assert "expected no other heart" in words
     assert addresses(bench) >= SHARED_ALL
 
 
