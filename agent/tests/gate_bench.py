@@ -125,10 +125,11 @@ def _enter(descriptor: int) -> None:
 class Wire:
     """Sends and hears whole frames on one device."""
 
-    def __init__(self, namespace: str, device: str, mark: int = 0) -> None:
+    def __init__(self, namespace: str, device: str, mark: int = 0, kind: int = 3) -> None:
+        """With an EtherType as `kind` it hears only what came through the ingress hook."""
         with inside(namespace):
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-            self._socket.bind((device, 0))
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._socket.bind((device, kind))
             self.mac = self._socket.getsockname()[4]
         if mark:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
@@ -319,9 +320,9 @@ class Bench:
         """A wire at the host of one network."""
         return self._keep(Wire(self.hosts[name], f"{name}1"))
 
-    def device(self, name: str, mark: int = 0) -> Wire:
+    def device(self, name: str) -> Wire:
         """A wire at the node's own device."""
-        return self._keep(Wire(self.node, f"{name}0", mark))
+        return self._keep(Wire(self.node, f"{name}0"))
 
     def _keep(self, wire: Wire) -> Wire:
         self._wires.append(wire)

@@ -102,6 +102,26 @@ class Node:
             self.asked(source, kind, payload)
         return any(TOKEN in frame for frame in self.wire[target].drain())
 
+    def takes_in(self, kind: int, payload: bytes, tag: bytes = b"") -> bool:
+        """The host on lan sends a frame; does the node's kernel look at it behind the gate?"""
+        ear = gb.Wire(self.bench.node, "lan0", kind=kind)
+        target = self.device[LAN].mac
+        own = {
+            gf.ARP: gf.arp(1, self.wire[LAN].mac, gb.HOST[LAN], gb.OWN[LAN]),
+            gf.IP: gf.ip4(gb.HOST[LAN], gb.OWN[LAN], 17, gf.udp(1, 2, b"the last one")),
+            gf.IP6: gf.ip6(gb.HOST6[LAN], gb.OWN6[LAN], 17, gf.udp(1, 2, b"the last one")),
+        }.get(kind, b"the last one" + bytes(40))
+        if tag:
+            self.wire[LAN].send(
+                target, int.from_bytes(tag[:2]), tag[2:] + kind.to_bytes(2) + payload
+            )
+        else:
+            self.wire[LAN].send(target, kind, payload)
+        self.wire[LAN].send(target, kind, own)
+        frames = ear.collect(lambda frame: frame[14:].startswith(own))
+        ear.close()
+        return any(frame[14:].startswith(payload) for frame in frames[:-1])
+
     def leaves(self, kind: int, payload: bytes, name: str = LAN) -> bool:
         """The node itself sends a frame; is it seen on the wire?"""
         wire = self.wire[name]

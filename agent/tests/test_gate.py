@@ -69,6 +69,12 @@ def test_what_enters_at_an_ungated_device_is_not_forwarded_into_a_gated_one(node
     assert node.forwards(MGMT, LAN)
 
 
+def test_what_enters_at_a_gated_device_does_not_leave_at_an_ungated_one(node: Node) -> None:
+    assert not node.forwards(LAN, MGMT)
+    node.open()
+    assert node.forwards(LAN, MGMT)
+
+
 def test_a_priority_tag_does_not_lead_around_the_gate(node: Node) -> None:
     assert not node.forwards(prefix=b"\xa0\0")
     node.open()
@@ -94,6 +100,55 @@ def test_a_static_address_that_nobody_declared_is_not_own(node: Node) -> None:
     finally:
         node.bench.address(MGMT, "10.20.9.3/24", verb="del")
         node.bench.address(LAN, "10.20.1.99/32", verb="del")
+
+
+def test_what_a_closed_node_takes_in(node: Node) -> None:
+    def to4(target: str) -> tuple[int, bytes]:
+        return gf.IP, gf.ip4(gb.HOST[LAN], target, 17, gf.udp(1, 2, TOKEN))
+
+    def to6(target: str, protocol: int = 17) -> tuple[int, bytes]:
+        return gf.IP6, gf.ip6(gb.HOST6[LAN], target, protocol, b"\x80\0" + TOKEN)
+
+    def ask(target: str) -> tuple[int, bytes]:
+        if ":" not in target:
+            return gf.ARP, gf.arp(1, node.wire[LAN].mac, "10.20.1.55", target)
+        body = gf.neighbour(135, target, 1, node.wire[LAN].mac)
+        return gf.IP6, gf.ip6("fd20:1::55", "ff02::1:ff00:1", 58, body)
+
+    allowed = {
+        "own": to4(gb.OWN[WAN]),
+        "own of management": to4(gb.OWN[MGMT]),
+        "directed broadcast": to4("10.20.1.255"),
+        "broadcast": to4("255.255.255.255"),
+        "multicast": to4("224.0.0.251"),
+        "own, IPv6": to6(gb.OWN6[WAN]),
+        "link-local": to6("fe80::42"),
+        "multicast, IPv6": to6("ff02::1"),
+        "who has an address of others": ask("10.20.1.77"),
+        "who has an address of others, IPv6": ask("fd20:1::77"),
+        "LLDP": (0x88CC, TOKEN + bytes(40)),
+        "VLAN 5": (*to4("198.51.100.9"), b"\x81\0\0\5"),
+        "service VLAN 5": (*to4("198.51.100.9"), b"\x88\xa8\0\5"),
+    }
+    forbidden = {
+        "shared": to4(gb.SHARED[LAN]),
+        "another": to4(gb.HOST[WAN]),
+        "shared, IPv6": to6(gb.SHARED6[LAN]),
+        "shared link-local": to6("fe80::1"),
+        "another, IPv6": to6(gb.HOST6[WAN]),
+        "ping to another, IPv6": to6(gb.HOST6[WAN], 58),
+        "who has a shared address": ask(gb.SHARED[LAN]),
+        "who has a shared address, IPv6": ask(gb.SHARED6[LAN]),
+        "who has the shared link-local address": ask("fe80::1"),
+        "VLAN 0": (*to4("198.51.100.9"), b"\x81\0\xa0\0"),
+    }
+    for text, frame in allowed.items():
+        assert node.takes_in(*frame), text
+    for text, frame in forbidden.items():
+        assert not node.takes_in(*frame), text
+        node.open()
+        assert node.takes_in(*frame), text
+        node.close()
 
 
 def test_what_a_closed_node_may_say(node: Node) -> None:
@@ -122,6 +177,8 @@ def test_what_a_closed_node_may_say(node: Node) -> None:
         "gratuitous ARP": (gf.ARP, gf.arp(1, us, shared, shared)),
         "IPv4 as shared": (gf.IP, gf.ip4(shared, them, 17, datagram)),
         "IPv4 of another": (gf.IP, gf.ip4("198.51.100.100", them, 17, datagram)),
+        "IPv6 of another": (gf.IP6, gf.ip6(gb.HOST6[WAN], gb.HOST6[LAN], 17, datagram)),
+        "ping of another": (gf.IP6, gf.ip6(gb.HOST6[WAN], gb.HOST6[LAN], 58, b"\x80\0" + TOKEN)),
         "IPv6 as shared": (gf.IP6, gf.ip6(shared6, gb.HOST6[LAN], 17, datagram)),
         "IPv6 as shared link-local": (gf.IP6, gf.ip6("fe80::1", all_nodes, 17, datagram)),
         "ND as shared": (gf.IP6, gf.ip6(own6, all_nodes, 58, gf.neighbour(136, shared6, 2, us))),
