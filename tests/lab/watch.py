@@ -35,28 +35,93 @@ class Way(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame that crossed a port; addresses and ports are empty where it has none."""
+    """One frame that crossed a port; what it says of itself is read from its bytes when asked."""
 
     at_ns: int
     port: str
     way: Way
-    source_mac: str
-    target_mac: str
-    ethertype: int
-    protocol: int = 0
-    source: str = ""
-    target: str = ""
-    source_port: int = 0
-    target_port: int = 0
-    payload: bytes = b""
+    data: bytes
 
     @property
     def node(self) -> str:
         """The node whose device sent it, or an empty string."""
-        return _OWNERS.get(self.source_mac, "")
+        return _OWNERS.get(self.data[6:12], "")
+
+    @property
+    def source_mac(self) -> str:
+        """The hardware address of the sender."""
+        return ":".join(f"{byte:02x}" for byte in self.data[6:12])
+
+    @property
+    def target_mac(self) -> str:
+        """The hardware address of the receiver."""
+        return ":".join(f"{byte:02x}" for byte in self.data[:6])
+
+    @property
+    def ethertype(self) -> int:
+        """What kind of frame it is."""
+        return int.from_bytes(self.data[12:14], "big")
+
+    @property
+    def protocol(self) -> int:
+        """The transport protocol of an IP packet, else 0."""
+        return {IPV4: self.data[23:24], IPV6: self.data[20:21]}.get(self.ethertype, b"\0")[0]
+
+    @property
+    def raw_source(self) -> bytes:
+        """The IP source address as it is on the wire, or nothing."""
+        return {IPV4: self.data[26:30], IPV6: self.data[22:38]}.get(self.ethertype, b"")
+
+    @property
+    def raw_target(self) -> bytes:
+        """The IP target address as it is on the wire, or nothing."""
+        return {IPV4: self.data[30:34], IPV6: self.data[38:54]}.get(self.ethertype, b"")
+
+    @property
+    def source(self) -> str:
+        """The IP source address, or an empty string."""
+        return str(ipaddress.ip_address(self.raw_source)) if self.raw_source else ""
+
+    @property
+    def target(self) -> str:
+        """The IP target address, or an empty string."""
+        return str(ipaddress.ip_address(self.raw_target)) if self.raw_target else ""
+
+    @property
+    def _transport(self) -> bytes:
+        start = 54 if self.ethertype == IPV6 else 14 + (self.data[14] & 0x0F) * 4
+        return self.data[start:] if self.protocol in (TCP, UDP) else b""
+
+    @property
+    def source_port(self) -> int:
+        """The TCP or UDP source port, else 0."""
+        return int.from_bytes(self._transport[:2], "big")
+
+    @property
+    def target_port(self) -> int:
+        """The TCP or UDP target port, else 0."""
+        return int.from_bytes(self._transport[2:4], "big")
+
+    @property
+    def payload(self) -> bytes:
+        """What TCP, UDP or the frame itself carries, as far as it was kept."""
+        transport = self._transport
+        if not transport:
+            return self.data[14:]
+        return transport[8:] if self.protocol == UDP else transport[(transport[12] >> 4) * 4 :]
 
 
-_OWNERS = {Wire(node, network).mac: node for node in NODES for network in NETWORKS}
+def _bytes_of(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+_OWNERS = {_bytes_of(Wire(node, network).mac): node for node in NODES for network in NETWORKS}
+_OWN = {
+    (node, ipaddress.ip_interface(address(node, network, family)).ip.packed)
+    for node in NODES
+    for network in NETWORKS
+    for family in (4, 6)
+}
 
 
 class Watch:
@@ -103,7 +168,7 @@ class Watch:
                     raise LabError(f"the recording is incomplete: {at_ns} frames were lost")
                 return sorted(frames, key=lambda frame: frame.at_ns)
             direction = Way.IN if way == IN else Way.OUT
-            frames.append(decode(data[place : place + kept], at_ns, self.ports[number], direction))
+            frames.append(Frame(at_ns, self.ports[number], direction, data[place : place + kept]))
             place += kept
         raise LabError("the recording has no end: the recorder died")
 
@@ -118,20 +183,13 @@ class Watch:
 
 def is_forwarded(frame: Frame) -> bool:
     """Whether a node passed this on for somebody else: not its own speech, not to a group."""
-    if frame.ethertype not in (IPV4, IPV6):
+    source, target = frame.raw_source, frame.raw_target
+    if not source or (frame.node, source) in _OWN:
         return False
-    source = ipaddress.ip_address(frame.source)
-    target = ipaddress.ip_address(frame.target)
-    own = frame.source in _own_addresses(frame.node)
-    return not (own or source.is_link_local or source.is_unspecified or target.is_multicast)
-
-
-def _own_addresses(node: str) -> set[str]:
-    return {
-        address(node, network, family).partition("/")[0]
-        for network in NETWORKS
-        for family in (4, 6)
-    }
+    if frame.ethertype == IPV4:
+        return source != bytes(4) and target[0] < 224
+    link_local = source[0] == 0xFE and source[1] & 0xC0 == 0x80
+    return not link_local and source != bytes(16) and target[0] != 0xFF
 
 
 def after(frames: Iterable[Frame], node: str, other: str) -> list[Frame]:
@@ -141,28 +199,3 @@ def after(frames: Iterable[Frame], node: str, other: str) -> list[Frame]:
     if begun is None:
         return []
     return [frame for frame in ordered if frame.node == node and frame.at_ns > begun]
-
-
-def decode(data: bytes, at_ns: int, port: str, way: Way) -> Frame:
-    """What a frame says of itself, as far as it was kept."""
-    target_mac, source_mac = (":".join(f"{byte:02x}" for byte in part) for part in _macs(data))
-    ethertype = int.from_bytes(data[12:14], "big")
-    common = (at_ns, port, way, source_mac, target_mac, ethertype)
-    if ethertype == IPV4 and len(data) >= 34:
-        start = 14 + (data[14] & 0x0F) * 4
-        protocol, source, target = data[23], data[26:30], data[30:34]
-    elif ethertype == IPV6 and len(data) >= 54:
-        start, protocol, source, target = 54, data[20], data[22:38], data[38:54]
-    else:
-        return Frame(*common, payload=data[14:])
-    names = str(ipaddress.ip_address(source)), str(ipaddress.ip_address(target))
-    source_port = target_port = 0
-    if protocol in (TCP, UDP) and len(data) >= start + 8:
-        source_port = int.from_bytes(data[start : start + 2], "big")
-        target_port = int.from_bytes(data[start + 2 : start + 4], "big")
-        start += 8 if protocol == UDP else (data[start + 12] >> 4) * 4
-    return Frame(*common, protocol, *names, source_port, target_port, data[start:])
-
-
-def _macs(data: bytes) -> tuple[bytes, bytes]:
-    return data[:6], data[6:12]
