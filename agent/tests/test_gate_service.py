@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from gate_bench import LAN, WAN, Bench, inside, until
+from gate_bench import LAN, SOURCE, WAN, Bench, inside, until
 
 from amaranten_ha.core.errors import KernelRefused
 from amaranten_ha.core.gate_compare import FLAG_DORMANT
@@ -240,3 +242,30 @@ def test_a_changed_configuration_is_applied_without_closing_the_gate(bench: Benc
         with pytest.raises(KernelRefused, match="belongs to another socket"):
             GateKeeper(Channel()).ensure(plan_of(bench.settings))
         channel.close()
+
+
+def test_a_reader_whose_socket_broke_opens_another(bench: Bench) -> None:
+    bench.service().ready()
+    with inside(bench.node):
+        reader = GateReader(bench.settings)
+        assert reader.check().intact
+        assert reader._channel is not None
+        reader._channel.close()
+        assert reader.check() == GateState(True, False, False, "", True)
+
+
+def test_without_the_right_to_ask_the_reader_says_so(bench: Bench) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from amaranten_ha.io.gate import GateReader;"
+        "from amaranten_ha.settings import load;"
+        "settings = load(Path(sys.argv[1]), Path(sys.argv[2])); os.setuid(65534);"
+        "state = GateReader(settings).check(); print(state.intact, state.problem)"
+    )
+    done = subprocess.run(
+        (sys.executable, "-c", script, bench.options[1], bench.options[3]),
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("False the gate cannot be read back: nf_tables cannot be reached")

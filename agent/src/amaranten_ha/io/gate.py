@@ -152,12 +152,15 @@ class GateReader:
         self._owned = False
 
     def check(self) -> GateState:
-        """Look once; a kernel that refuses to answer is a gate that cannot be verified."""
-        try:
-            return self._check()
-        except KernelRefused as error:
-            self.close()
-            return GateState(False, False, False, f"the gate cannot be read back: {error}", False)
+        """Look once; a kernel that refuses to answer twice is a gate that cannot be verified."""
+        reason: KernelRefused | None = None
+        for _ in range(2):
+            try:
+                return self._check()
+            except KernelRefused as error:
+                reason = error
+                self.close()
+        return GateState(False, False, False, f"the gate cannot be read back: {reason}", False)
 
     def lease_left_ms(self) -> int:
         """Milliseconds until the lease ends if nothing renews it; 0 if the gate is closed."""

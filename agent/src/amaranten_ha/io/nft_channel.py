@@ -173,10 +173,14 @@ def _pack(kind: int, flags: int, sequence: int, body: bytes, resource: int = 0) 
 
 
 def _open() -> socket.socket:
-    channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
-    channel.bind((0, 0))
-    for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
-        channel.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+    try:
+        channel = socket.socket(socket.AF_NETLINK, kind, _NETFILTER)
+        channel.bind((0, 0))
+        for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
+            channel.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+    except OSError as error:
+        raise KernelRefused(f"nf_tables cannot be reached: {error.strerror}") from None
     return channel
 
 
