@@ -18,8 +18,8 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _SOURCE = re.compile(r"'(\S+)/dists/([^/']+)/InRelease'")
 
 
-class AptError(Exception):
-    """Packages cannot be had; the sentence says why and what to do."""
+class HostError(Exception):
+    """This machine cannot do what is asked; the sentence says why and what to do."""
 
 
 def run(command: list[str], folder: Path | None = None) -> str:
@@ -34,10 +34,10 @@ def run(command: list[str], folder: Path | None = None) -> str:
             check=False,
         )
     except FileNotFoundError:
-        raise AptError(f"{command[0]} is not on this machine; a Debian machine is needed") from None
+        raise HostError(f"{command[0]} is not here; a Debian machine is needed") from None
     if done.returncode != 0:
         tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-        raise AptError(f"{command[0]} exited with {done.returncode}: {tail}")
+        raise HostError(f"{command[0]} exited with {done.returncode}: {tail}")
     return done.stdout
 
 
@@ -61,7 +61,7 @@ def mirror(release: str) -> str:
     updated = {address for address, suite in found if suite == f"{release}-updates"}
     plain = [address for address, suite in found if suite == release]
     if not plain:
-        raise AptError(
+        raise HostError(
             f"this machine's apt knows no archive of Debian {release}; "
             "add a Debian mirror to /etc/apt/sources.list.d"
         )
@@ -87,12 +87,12 @@ class AptRoot:
             try:
                 self._write_sources([line])
                 self._apt("update", "--error-on=any")
-            except AptError as error:
+            except HostError as error:
                 refusal = str(error)
                 continue
             accepted.append(line)
         if not any(f" {self.release} main" in line for line in accepted):
-            raise AptError(
+            raise HostError(
                 f"this machine's apt leads to no Debian {self.release} (main): {refusal}; add a "
                 "Debian mirror to /etc/apt/sources.list.d"
             )
@@ -112,7 +112,7 @@ class AptRoot:
         shown = self._apt_cache("depends", "--important", package)
         names = [line.split()[-1] for line in shown.splitlines() if "Depends:" in line]
         if len(names) != 1:
-            raise AptError(f"{package} in {self.release} should depend on one package, not {names}")
+            raise HostError(f"{package} of {self.release} depends on {names}, not on one package")
         return names[0]
 
     def closure(self, packages: tuple[str, ...]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.aptroot import AptError, AptRoot  # noqa: E402 - the path must be set first
+from tools.aptroot import AptRoot, HostError  # noqa: E402 - the path must be set first
 
 RELEASE = "bookworm"
 LIST = ROOT / "tools/node-packages.txt"
@@ -82,7 +82,7 @@ def main() -> int:
             return 0
         try:
             count = fetch(question)
-        except AptError as error:
+        except HostError as error:
             print(f"make packages: {error}", file=sys.stderr)
             return 2
     print(f"==> {DIRECTORY.relative_to(ROOT)}: {count} packages, listed in {INDEX}")
