@@ -98,12 +98,16 @@ def test_linger_forwards_without_a_voice(node: Node) -> None:
             forwarded, state, left_ms = node.forwards(), node.state(), node.left_ms()
             answered = node.arp_answered(gb.SHARED[LAN]), node.nd_answered(gb.SHARED6[LAN])
             us = node.device[LAN].mac
-            spoke = node.leaves(gf.ARP, gf.arp(2, us, gb.SHARED[LAN], gb.HOST[LAN]))
+            question = gf.neighbour(135, gb.HOST6[LAN], 1, us)
+            spoke = (
+                node.leaves(gf.ARP, gf.arp(2, us, gb.SHARED[LAN], gb.HOST[LAN])),
+                node.leaves(gf.IP6, gf.ip6(gb.SHARED6[LAN], gb.HOST6[LAN], 58, question)),
+            )
             if time.monotonic() - start < 0.09:
                 break
         else:
-            pytest.fail("this machine never did four probes within 90 ms")
-        assert (forwarded, answered, spoke) == (True, (False, False), False)
+            pytest.fail("this machine never did five probes within 90 ms")
+        assert (forwarded, answered, spoke) == (True, (False, False), (False, False))
         assert (state.open_lease, state.open_voice) == (True, False)
         assert left_ms <= LINGER_MS
         gb.until(lambda: not node.state().open_lease, "the linger ends")
