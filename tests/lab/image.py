@@ -14,11 +14,14 @@ import hashlib
 import inspect
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .plan import CACHE, LabError
+from tools import aptroot
+
+from .plan import CACHE, ROOT, LabError
 from .shell import run, say, step
 
 SUITE = "bookworm"
@@ -69,19 +72,7 @@ ENABLED = {
 LEFT_OUT_FILES = ("etc/machine-id", "etc/hostname", "etc/resolv.conf")
 LEFT_OUT_TREES = ("var/lib/apt/lists", "var/cache/apt", "usr/share/doc", "usr/share/man")
 
-# The programs this package runs, and the packages that bring them.
-TOOLS = {
-    "debootstrap": "debootstrap",
-    "systemd-nspawn": "systemd-container",
-    "nft": "nftables",
-    "conntrack": "conntrack",
-    "ssh": "openssh-client",
-    "ip": "iproute2",
-    "ping": "iputils-ping",
-    "sysctl": "procps",
-}
 MODULES = ("nf_conntrack", "nf_conntrack_netlink", "nf_tables", "overlay", "veth", "bridge")
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def recipe_hash() -> str:
@@ -93,18 +84,8 @@ def recipe_hash() -> str:
 
 def need_tools() -> None:
     """Install what the lab runs and this machine lacks, saying so first."""
-    missing = sorted(package for tool, package in TOOLS.items() if not shutil.which(tool))
-    if not KEYRING.exists():
-        missing.append("debian-archive-keyring")
-    if not missing:
-        return
-    apt = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "--quiet", "--yes"]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with step(f"installing with apt: {' '.join(missing)}"):
-        # A failed update may be one dead third-party source; the install below will tell.
-        run([*apt, "update"], check=False, timeout_s=300, environment=environment)
-        install = [*apt, "install", "--no-install-recommends", *missing]
-        run(install, timeout_s=600, environment=environment)
+    if subprocess.run([ROOT / "tools/apt-need", "lab"], check=False).returncode != 0:
+        raise LabError("the lab cannot run without what apt could not install")
 
 
 def need_modules() -> None:
@@ -115,21 +96,10 @@ def need_modules() -> None:
 
 def mirror() -> str:
     """The Debian archive from which this machine's own apt is fed."""
-    wanted = "$(REPO_URI)|$(ORIGIN)|$(RELEASE)|$(COMPONENT)"
-    listed = run(["apt-get", "indextargets", "--format", wanted, "Created-By: Packages"]).stdout
-    found = []
-    for line in listed.splitlines():
-        address, origin, release, component = line.split("|")
-        unknown = origin in ("", "$(ORIGIN)")
-        plain = not any(mark in release for mark in "-/")
-        if component == "main" and plain and (unknown or origin == "Debian"):
-            found.append((release != SUITE, unknown, address))
-    if not found:
-        raise LabError(
-            "apt on this machine knows no Debian archive (component main) to build the image "
-            "from; add one to /etc/apt/sources.list.d and run 'apt-get update'"
-        )
-    return min(found)[2]
+    try:
+        return aptroot.mirror(SUITE)
+    except aptroot.HostError as problem:
+        raise LabError(f"no archive to build the node image from: {problem}") from problem
 
 
 def proxy_environment() -> dict[str, str]:
@@ -178,7 +148,7 @@ def _bootstrap(address: str, partial: Path) -> None:
         "debootstrap",
         "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
-        f"--keyring={KEYRING}",
+        f"--keyring={aptroot.KEYRING}",
         SUITE,
         str(partial / "root"),
         address,

@@ -23,6 +23,7 @@ NUMBER = struct.Struct("!Q")
 NUMBER_BYTES = 8
 CONNECTIONS_MAX = 4096
 PROGRESS_NS = 100_000_000
+STUCK_NS = 50_000_000
 
 
 def is_pipe(stream):
@@ -171,7 +172,7 @@ class Choir:
             "exchanges": sum(connection.exchanges for connection in self.all),
             "failed": sum(bool(connection.error) for connection in self.all),
             "stuck": sum(
-                bool(c.waiting_since_ns and now_ns - c.waiting_since_ns > self.every_ns)
+                bool(c.waiting_since_ns and now_ns - c.waiting_since_ns > STUCK_NS)
                 for c in self.all
             ),
         }
