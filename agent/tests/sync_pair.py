@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ctypes
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+
+from sync_netns import Namespace, meanwhile, wait_for
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -31,8 +29,6 @@ SERVER, SERVER6 = "192.0.2.100", "2001:db8:71::100"
 SHARED_WAN, SHARED_WAN6 = "192.0.2.1", "2001:db8:71::1"
 NOBODY = "192.0.2.200"
 PORT = 6780
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 RULESET = f"""
 table inet fw {{
@@ -67,67 +63,8 @@ table inet fw {{
 """
 
 
-def run(*command: str, stdin: str | None = None, check: bool = True) -> str:
-    """Run a command and return what it printed."""
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-    if check and done.returncode:
-        raise AssertionError(f"{' '.join(command)}: {done.stderr.strip()}")
-    return done.stdout
-
-
-def wait_for(what: Callable[[], bool], timeout_s: float, why: str) -> None:
-    """Poll until it is so; fails with the reason at the deadline."""
-    deadline = time.monotonic() + timeout_s
-    while not what():
-        for heart in Heart.alive:
-            heart.poll()
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {why}")
-        time.sleep(0.01)
-
-
-class Namespace:
-    """A network namespace with a name of ours."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        run("ip", "netns", "add", name)
-        self.run("ip", "link", "set", "lo", "up")
-
-    def run(self, *command: str, stdin: str | None = None, check: bool = True) -> str:
-        """Run a command inside."""
-        return run("ip", "netns", "exec", self.name, *command, stdin=stdin, check=check)
-
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """What this process makes meanwhile belongs to the namespace."""
-        with (
-            open("/proc/self/ns/net", "rb") as home,
-            open(f"/run/netns/{self.name}", "rb") as there,
-        ):
-            assert _libc.setns(there.fileno(), _CLONE_NEWNET) == 0
-            try:
-                yield
-            finally:
-                assert _libc.setns(home.fileno(), _CLONE_NEWNET) == 0
-
-    def socket(self, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
-        """Return a socket of this namespace, with a deadline of its own."""
-        with self.inside():
-            made = socket.socket(family, kind)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.settimeout(3)
-        return made
-
-    def remove(self) -> None:
-        """Remove it with everything inside."""
-        run("ip", "netns", "del", self.name, check=False)
-
-
 class Heart:
     """The test as heart: one follower, pushes there, reports back."""
-
-    alive: ClassVar[list[Heart]] = []
 
     def __init__(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -138,7 +75,7 @@ class Heart:
         self._client: socket.socket | None = None
         self._push: dict[str, object] = {}
         self.reports: list[dict[str, object]] = []
-        Heart.alive.append(self)
+        meanwhile.append(self.poll)
 
     def poll(self) -> None:
         """Accept, and take all reports in."""
@@ -172,7 +109,7 @@ class Heart:
 
     def close(self) -> None:
         """Go away, as heart does when it is restarted."""
-        Heart.alive.remove(self)
+        meanwhile.remove(self.poll)
         if self._client is not None:
             self._client.close()
         self._listener.close()
@@ -467,56 +404,3 @@ peer_own = {json.dumps([form.format(peer) for form in forms])}
 shared = {json.dumps(shared)}
 """
     return text
-
-
-class Talk:
-    """One live connection through the pair, both ends in the test's hand."""
-
-    def __init__(self, near: socket.socket, far: socket.socket) -> None:
-        self.near, self.far = near, far
-        self._count = 0
-
-    def exchange(self, timeout_s: float = 3) -> bool:
-        """Send one message each way; False if it does not arrive in time."""
-        self._count += 1
-        text = f"message {self._count:08d}".encode()
-        try:
-            for one, other in ((self.near, self.far), (self.far, self.near)):
-                one.settimeout(timeout_s)
-                other.settimeout(timeout_s)
-                one.send(text)
-                if other.recv(64) != text:
-                    return False
-        except OSError:
-            return False
-        return True
-
-    def close(self) -> None:
-        """Close both ends."""
-        self.near.close()
-        self.far.close()
-
-
-def tcp(near: Namespace, far: Namespace, to: str, listen: str, port: int, dport: int = 0) -> Talk:
-    """Open a TCP connection through the pair."""
-    family = socket.AF_INET6 if ":" in to else socket.AF_INET
-    with far.socket(family, socket.SOCK_STREAM) as listener:
-        listener.bind((listen, port))
-        listener.listen(1)
-        client = near.socket(family, socket.SOCK_STREAM)
-        client.connect((to, dport or port))
-        server = listener.accept()[0]
-    return Talk(client, server)
-
-
-def udp(near: Namespace, far: Namespace, to: str, port: int) -> tuple[Talk, tuple[str, int]]:
-    """Begin a UDP flow through the pair; returns it and the address that the far end sees."""
-    family = socket.AF_INET6 if ":" in to else socket.AF_INET
-    client = near.socket(family, socket.SOCK_DGRAM)
-    server = far.socket(family, socket.SOCK_DGRAM)
-    server.bind((to, port))
-    client.connect((to, port))
-    client.send(b"first")
-    seen = server.recvfrom(64)[1]
-    server.connect(seen[:2])
-    return Talk(client, server), seen[:2]

@@ -205,7 +205,7 @@ def test_a_recorded_session_opens_nothing(ends: Ends) -> None:
 def test_a_stranger_does_not_push_the_peer_out(ends: Ends) -> None:
     ends.until(ends.both_up)
     greeting = stream.Greeting(7, 2, b"n" * 32, 1, (1,))
-    strangers = [_greeted(ends, greeting) for _ in range(6)]
+    strangers = [_greeted(ends, greeting) for _number in range(6)]
     ends.one.send(stream.BarrierPassed(3))
     ends.until(lambda: stream.BarrierPassed(3) in ends.got[ends.two])
     assert (ends.one.session, ends.two.session) == (1, 1)

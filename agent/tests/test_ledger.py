@@ -28,7 +28,7 @@ def told(ledger: Ledger, peer: dict[bytes, int]) -> None:
                 continue
             entry = flow.parse(payload)
             assert (op is Op.REPLACE) <= (entry.key in peer), "a replacement of nothing"
-            peer[entry.key] = flow.tcp_state(entry) or 0
+            peer[entry.key] = entry.state
 
 
 steps = st.lists(
@@ -77,7 +77,7 @@ def test_a_successor_of_the_same_tuple_is_a_replacement() -> None:
     ledger = Ledger()
     ledger.delete(KEYS[0], 1)
     ledger.upsert(at(0, 3), 2, known=False)
-    assert ledger.take(10_000) == [(Op.REPLACE, flow.record(at(0, 3)))]
+    assert ledger.take(10_000) == [(Op.REPLACE, at(0, 3).record)]
 
 
 def test_a_mark_waits_for_everything_before_it() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sync_netns import Talk, tcp, udp
 from sync_pair import (
     CLIENT,
     CLIENT6,
@@ -27,9 +28,6 @@ from sync_pair import (
     SHARED_WAN6,
     Heart,
     Pair,
-    Talk,
-    tcp,
-    udp,
 )
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")

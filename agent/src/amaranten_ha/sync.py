@@ -18,43 +18,33 @@ import select
 import signal
 import time
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from amaranten_ha import settings as configuration
-from amaranten_ha.core import flow, stream
+from amaranten_ha.core import stream
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.copy import Command, Copy
-from amaranten_ha.core.errors import KernelRefused, PeerError
 from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
-from amaranten_ha.core.source import Source, Survey
+from amaranten_ha.core.source import Source
 from amaranten_ha.core.standing import SENDERS, Troubles, standing
 from amaranten_ha.io import locals as local_facts
 from amaranten_ha.io import netlink
 from amaranten_ha.io.channel import Channel
 from amaranten_ha.io.follow import Follower
 from amaranten_ha.io.unit import Unit
+from amaranten_ha.walker import Walker
 
 MS_NS = 1_000_000
 REPORT_NS = 200 * MS_NS
 CONFIRM_NS = 50 * MS_NS
-RENEWAL_NS = 20_000 * MS_NS
 FACTS_NS = 1_000 * MS_NS
 HEART_AWAY_NS = 1_000 * MS_NS
+LOOSEN_NS = 100 * MS_NS
+"""How long a barrier may wait until the own entries are liberal."""
 EVENTS_PER_TURN = 512
 EVENTS_PER_BARRIER = 100_000
-LOOK_UPS_PER_TURN = 128
-PENDING_WHILE_WALKING = 8_192
-
-
-class Walk(Enum):
-    """Why the own table is being read."""
-
-    SURVEY = "survey"
-    SWEEP = "sweep"
-    LOOSEN = "loosen"
 
 
 class Sync:
@@ -81,20 +71,16 @@ class Sync:
         self._bulk_given = 0
         self._session = 0
         self._barrier_asked = False
-        self._walk: Walk | None = None
-        self._dump: netlink.Dump | None = None
-        self._loosen_due = False
         self._stale_windows = True
         """This node may have been active since its entries were made liberal."""
-        self._survey_due_ns = 0
         self._facts_due_ns = self._report_due_ns = self._state_due_ns = 0
         self._confirmed_position = self._confirmed_ns = 0
         self._reported: tuple[object, ...] = ()
-        self._trouble = self._refusal = ""
-        self._repairing = False
+        self._trouble = ""
         self._stopping = False
         self._table = netlink.Table()
         self._events = netlink.Events(self._table.port)
+        self._walker = Walker(self._table, self._source, self._copy, self._apply)
         self._follower = Follower(heart)
         self._channel = Channel(settings, secrets.token_bytes, self._state)
         self._epoll = select.epoll()
@@ -119,7 +105,7 @@ class Sync:
         self._hear_heart(now_ns)
         self._hear_kernel(now_ns, EVENTS_PER_TURN)
         self._hear_peer(now_ns)
-        self._walk_on(now_ns)
+        self._walk(now_ns)
         self._tell_peer(now_ns)
         self._tell_heart(now_ns)
 
@@ -128,7 +114,7 @@ class Sync:
 
     def _pause_s(self, now_ns: int) -> float:
         """Return how long nothing has to be done unless somebody speaks."""
-        if self._walk is not None and len(self._source.ledger) < PENDING_WHILE_WALKING:
+        if self._walker.ready:
             return 0.0
         due_ns = min(self._report_due_ns, self._state_due_ns, now_ns + REPORT_NS)
         if len(self._source.ledger) and self._channel.room:
@@ -142,10 +128,10 @@ class Sync:
             return
         self._facts_due_ns = now_ns + FACTS_NS
         self._trouble = local_facts.conntrack_trouble()
-        scope = Scope(self._declared | (local_facts.addresses() - self._shared))
-        if scope != self._mirror.scope:
-            self._mirror.scope = scope
-            self._survey_due_ns = now_ns
+        tied = self._declared | (local_facts.addresses() - self._shared)
+        if tied != self._mirror.scope.tied:
+            self._mirror.scope = Scope(tied)
+            self._walker.compare(now_ns)
         self._unit.notify("WATCHDOG=1", f"STATUS={self._role.word}: {len(self._mirror)} entries")
 
     def _hear_heart(self, now_ns: int) -> None:
@@ -157,6 +143,8 @@ class Sync:
             elif push["push"] == "barrier":
                 # Everything that the kernel has said by now belongs before the barrier.
                 self._hear_kernel(now_ns, EVENTS_PER_BARRIER)
+                # While the traffic moves, this node sees one half of a connection only.
+                self._walker.loosen_within(LOOSEN_NS, time.monotonic_ns)
                 self._source.barrier(int(push["id"]), now_ns)
                 self._barrier_asked = True
         away_ns = self._follower.away_since_ns
@@ -169,17 +157,14 @@ class Sync:
             return
         if role is Role.ACTIVE:
             self._stale_windows = True
-        elif role is Role.HANDING_OVER:
-            # While the traffic moves, this node sees one half of a connection only.
-            self._loosen_due = True
-        elif before in SENDERS:
+        elif before in SENDERS and role not in SENDERS:
             self._source.stop()
         if before is Role.PASSIVE:
             self._copy.stop()
         self._source.lost.clear()
         self._bulk_given = 0 if role not in SENDERS else self._bulk_given
         if role is Role.PASSIVE:
-            self._loosen_due, self._stale_windows = self._stale_windows, False
+            self._walker.loosen_due, self._stale_windows = self._stale_windows, False
             self._copy.start()
         self._state_due_ns = self._report_due_ns = now_ns
 
@@ -187,16 +172,10 @@ class Sync:
         for event in self._events.drain(count_max):
             key = self._source.hear(event.gone, event.attributes, now_ns)
             if key is not None:
-                self._look_up(key, now_ns)
+                self._walker.look_up(key, now_ns)
         if self._events.overrun:
             self._events.overrun = False
-            self._repairing = True
-            self._survey_due_ns = now_ns
-
-    def _look_up(self, key: bytes, now_ns: int) -> None:
-        with contextlib.suppress(PeerError):
-            found = self._table.look_up(flow.key_family(key), key)
-            self._source.looked_up(key, found, now_ns)
+            self._walker.repair(now_ns)
 
     def _hear_peer(self, now_ns: int) -> None:
         messages = self._channel.turn(now_ns)
@@ -208,7 +187,7 @@ class Sync:
                 self._source.confirmed(message, now_ns)
             elif isinstance(message, stream.Ask) and self._source.sending:
                 for key in message.keys:
-                    self._look_up(key, now_ns)
+                    self._walker.look_up(key, now_ns)
             if self._role is Role.PASSIVE:
                 self._apply(self._copy.receive(message, now_ns), now_ns)
                 if isinstance(message, stream.BarrierPassed):
@@ -235,87 +214,19 @@ class Sync:
 
     # Walk.
 
-    def _walk_on(self, now_ns: int) -> None:
-        try:
-            self._begin_walk(now_ns)
-            self._continue_walk(now_ns)
-            self._refusal = ""
-        except KernelRefused as error:
-            self._walk, self._dump, self._bulk_given = None, None, 0
-            self._survey_due_ns = now_ns + FACTS_NS
-            self._refusal = str(error)
-
-    def _begin_walk(self, now_ns: int) -> None:
-        """One walk at a time; a bulk that the peer asks for takes the place of a renewal."""
+    def _walk(self, now_ns: int) -> None:
         peer = self._peer
         wanted = peer.want if peer and self._role in SENDERS and peer.role is Role.PASSIVE else 0
-        if wanted and wanted != self._bulk_given and self._channel.room:
-            self._bulk_given = wanted
-            self._start_walk(Walk.SURVEY)
-            message = self._source.begin_survey(Survey.BULK, wanted)
-            if message is not None:
-                self._channel.send(message)
-        if self._walk is not None:
-            return
         if self._source.ledger.overflowed:
             self._source.stop()
             self._bulk_given = 0
-        elif self._loosen_due:
-            self._loosen_due = False
-            self._start_walk(Walk.LOOSEN)
-        elif self._copy.sweeping:
-            self._start_walk(Walk.SWEEP)
-        elif now_ns >= self._survey_due_ns:
-            self._start_walk(Walk.SURVEY)
-            self._source.begin_survey(Survey.RENEWAL)
-
-    def _start_walk(self, walk: Walk) -> None:
-        if self._dump is not None:
-            self._dump.close()
-            self._loosen_due |= self._walk is Walk.LOOSEN
-        self._walk, self._dump = walk, netlink.Dump()
-        if walk is Walk.SURVEY:
-            self._survey_due_ns = time.monotonic_ns() + RENEWAL_NS
-
-    def _continue_walk(self, now_ns: int) -> None:
-        if self._walk is None or len(self._source.ledger) >= PENDING_WHILE_WALKING:
-            return
-        entries = self._dump.read() if self._dump is not None else []
-        if self._walk is Walk.SURVEY:
-            self._source.surveyed(entries, now_ns)
-        elif self._walk is Walk.SWEEP:
-            self._apply(self._copy.sweep(entries), now_ns)
-        else:
-            self._loosen(entries)
-        if self._dump is not None and self._dump.done:
-            self._dump = None
-        if self._dump is None:
-            self._end_walk(now_ns)
-
-    def _end_walk(self, now_ns: int) -> None:
-        if self._walk is Walk.SURVEY:
-            unseen = self._mirror.unseen(LOOK_UPS_PER_TURN)
-            for key in unseen:
-                self._look_up(key, now_ns)
-            if unseen:
-                return
-            self._source.end_survey(now_ns)
-            self._repairing = False
-        elif self._walk is Walk.SWEEP:
-            self._copy.swept()
+        if wanted and wanted != self._bulk_given and self._channel.room:
+            message = self._walker.begin_bulk(wanted, now_ns)
+            if message is not None:
+                self._bulk_given = wanted
+                self._channel.send(message)
+        if self._walker.turn(now_ns):
             self._state_due_ns = self._report_due_ns = now_ns
-        self._walk = None
-
-    def _loosen(self, entries: list[bytes]) -> None:
-        requests = []
-        for attributes in entries:
-            with contextlib.suppress(PeerError):
-                entry = flow.parse(attributes)
-                change = flow.loosening(entry) if self._mirror.scope.survives(entry) else None
-                if change is not None:
-                    requests.append(netlink.Request(netlink.CT_NEW, 0, entry.family, change))
-        # An entry that ended meanwhile needs no second thought: errors are of no interest.
-        self._table.change(requests)
 
     # Tell.
 
@@ -364,7 +275,7 @@ class Sync:
             self._copy,
             self._settings.peer.name,
             self._troubles(now_ns),
-            repairing=self._repairing,
+            repairing=self._walker.repairing,
         )
         synced = state == "synced"
         peer = self._peer
@@ -389,7 +300,7 @@ class Sync:
             self._follower.say(report, now_ns)
 
     def _troubles(self, now_ns: int) -> Troubles:
-        return Troubles(self._trouble or self._refusal, self._channel.reason(now_ns))
+        return Troubles(self._trouble or self._walker.refusal, self._channel.reason(now_ns))
 
     def _remember_epoch(self, push: dict[str, Any]) -> None:
         """Keep the epochs across a reboot; heart itself never touches a disk."""

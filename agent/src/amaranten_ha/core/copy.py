@@ -16,7 +16,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from amaranten_ha.core import flow, stream
+from amaranten_ha.core import flow, rewrite, stream
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Change, Op
 from amaranten_ha.core.mirror import Mirror
@@ -59,12 +59,12 @@ class Command(NamedTuple):
 
 
 _ATTRIBUTES: dict[Verb, Callable[[flow.Entry], bytes]] = {
-    Verb.CREATE: flow.creation,
-    Verb.CREATE_PLAIN: lambda entry: flow.creation(entry, plain=True),
-    Verb.UPDATE: flow.update,
-    Verb.UPDATE_BARE: lambda entry: flow.update(entry, with_status=False),
+    Verb.CREATE: rewrite.creation,
+    Verb.CREATE_PLAIN: lambda entry: rewrite.creation(entry, plain=True),
+    Verb.UPDATE: rewrite.update,
+    Verb.UPDATE_BARE: lambda entry: rewrite.update(entry, with_status=False),
     Verb.DELETE: lambda entry: entry.key,
-    Verb.EVICT: flow.reply_key,
+    Verb.EVICT: rewrite.reply_key,
 }
 
 _INSTEAD = {

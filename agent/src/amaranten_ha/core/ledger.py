@@ -109,7 +109,7 @@ class Ledger:
                 self._pending[key] = pending
                 self._pending.move_to_end(key, last=False)
                 break
-            payload = key if pending.entry is None else flow.record(pending.entry)
+            payload = key if pending.entry is None else pending.entry.record
             batch.append((pending.op, payload))
             size += len(payload)
             self.births -= pending.born

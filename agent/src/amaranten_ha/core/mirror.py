@@ -70,7 +70,7 @@ class Mirror:
     def complete(self, entry: flow.Entry) -> flow.Entry:
         """Return the entry with what had been put aside for it."""
         rare = self._rarities.pop(entry.key, None)
-        return entry if rare is None else entry._replace(fields=rare | entry.fields)
+        return entry if rare is None else flow.add(entry, rare)
 
     def begin_survey(self) -> None:
         """From now on remember which entries were not seen."""

@@ -8,37 +8,43 @@ is the nodes' local traffic, the agent's own, and what was masqueraded to an own
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from amaranten_ha.core.flow import TCP, UNSAID, Entry, TcpState
 
-from amaranten_ha.core.flow import TCP, Entry, TcpState, tcp_state
-
+KNOWN_MAX = 65_536
 _IPV6_LOOPBACK = bytes(15) + b"\x01"
+_FIRST, _LAST = TcpState.ESTABLISHED, TcpState.CLOSE
 
 
-@dataclass(frozen=True, slots=True)
 class Scope:
     """The addresses whose connections cannot move: own ones of both nodes, broadcasts."""
 
-    tied: frozenset[bytes]
+    __slots__ = ("_known", "tied")
 
-    def with_more(self, addresses: Iterable[bytes]) -> Scope:
-        """Return a scope that knows more addresses of this node."""
-        return Scope(self.tied | frozenset(addresses))
+    def __init__(self, tied: frozenset[bytes]) -> None:
+        self.tied = tied
+        self._known: dict[bytes, bool] = {}
 
     def survives(self, entry: Entry) -> bool:
-        """Say whether the entry is one that the other node could carry on."""
-        orig, reply = entry.orig, entry.reply
-        addresses = {orig.source, orig.target, reply.source, reply.target}
-        if not self.tied.isdisjoint(addresses) or any(map(_local, addresses)):
+        """Say whether the entry is one that the other node could carry on.
+
+        A TCP entry that does not tell its state counts: whoever needs the state looks it up.
+        """
+        if entry.protocol == TCP and not (_FIRST <= entry.state <= _LAST or entry.state == UNSAID):
             return False
-        return orig.protocol != TCP or established(entry)
+        known = self._known
+        for address in entry.addresses:
+            moves = known.get(address)
+            if moves is None:
+                moves = self._learn(address)
+            if not moves:
+                return False
+        return True
 
-
-def established(entry: Entry) -> bool:
-    """Say whether a TCP entry is in a state that is replicated (an offloaded one tells none)."""
-    state = tcp_state(entry)
-    return state is None or TcpState.ESTABLISHED <= state <= TcpState.CLOSE
+    def _learn(self, address: bytes) -> bool:
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        moves = self._known[address] = address not in self.tied and not _local(address)
+        return moves
 
 
 def _local(address: bytes) -> bool:

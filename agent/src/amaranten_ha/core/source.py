@@ -24,7 +24,6 @@ HOLD_NS = 5 * MS_NS
 """How long a change may wait for company, or for its own end."""
 UNCONFIRMED_NS = 250 * MS_NS
 LOST_MAX = 65_536
-_OFFLOADED = 0x4000 | 0x8000
 
 
 class Survey(Enum):
@@ -70,11 +69,10 @@ class Source:
     def hear(self, gone: bool, attributes: bytes, now_ns: int) -> bytes | None:
         """Take one event in; returns the key of an entry that has to be looked up for it."""
         try:
-            entry = flow.parse(attributes)
             if gone:
-                self.gone(entry.key, now_ns)
+                self.gone(flow.key_of(attributes), now_ns)
                 return None
-            return self._changed(entry, now_ns)
+            return self._changed(flow.parse(attributes), now_ns)
         except PeerError:
             self.malformed += 1
             return None
@@ -98,18 +96,17 @@ class Source:
         # The kernel finds an entry by either direction: another one may answer.
         if entry is None or entry.key != key:
             self.gone(key, now_ns)
-        elif self.mirror.scope.survives(entry):
+        elif self.mirror.scope.survives(entry) and entry.state != flow.UNSAID:
             self._tell(entry, now_ns)
         else:
             self.gone(key, now_ns)
 
     def _changed(self, entry: flow.Entry, now_ns: int) -> bytes | None:
         if not self.mirror.scope.survives(entry):
-            if entry.orig.protocol == flow.TCP:
+            if entry.protocol == flow.TCP:
                 self.mirror.put_aside(entry)
             return None
-        said = flow.PROTOINFO in entry.fields or entry.status & _OFFLOADED
-        if entry.orig.protocol in flow.STATEFUL and not said:
+        if entry.state == flow.UNSAID:
             return entry.key
         self._tell(self.mirror.complete(entry), now_ns)
         return None

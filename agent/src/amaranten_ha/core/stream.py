@@ -139,6 +139,7 @@ def framed(record: bytes) -> bytes:
 
 # The messages of a session.
 
+_OPS = {op.value: op for op in Op}
 _STATE_KIND, _CHANGES, _BULK_BEGIN, _BULK_END, _BARRIER, _ASK = 1, 2, 3, 4, 5, 6
 
 
@@ -240,7 +241,7 @@ def decode(data: bytes) -> Message | None:
             return Ask(tuple(payload for _kind, payload in _parts(data, 1)))
         if kind in _NUMBERED_KINDS:
             return _NUMBERED_KINDS[kind](_NUMBERED.unpack(data)[1])
-    except (struct.error, ValueError) as error:
+    except (struct.error, KeyError, ValueError) as error:
         raise PeerError(f"a message of kind {kind} and {len(data)} bytes: {error}") from None
     if kind == 0:
         raise PeerError("an empty message")
@@ -259,17 +260,19 @@ def _decode_state(data: bytes) -> State:
 
 def _decode_changes(data: bytes) -> Changes:
     _kind, position = _NUMBERED.unpack_from(data)
-    changes = tuple((Op(op), payload) for op, payload in _parts(data, _NUMBERED.size))
+    changes = tuple((_OPS[op], payload) for op, payload in _parts(data, _NUMBERED.size))
     return Changes(position, changes)
 
 
 def _parts(data: bytes, start: int) -> list[tuple[int, bytes]]:
     found = []
-    while start < len(data):
-        op, length = _CHANGE.unpack_from(data, start)
-        start += _CHANGE.size
-        if start + length > len(data):
-            raise PeerError(f"a part of {length} bytes is cut off at {len(data)}")
-        found.append((op, data[start : start + length]))
-        start += length
+    size, unpack, head = len(data), _CHANGE.unpack_from, _CHANGE.size
+    while start < size:
+        op, length = unpack(data, start)
+        start += head
+        end = start + length
+        if end > size:
+            raise PeerError(f"a part of {length} bytes is cut off at {size}")
+        found.append((op, data[start:end]))
+        start = end
     return found

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sync's walks through the own connection table: one at a time, a piece each turn.
+
+`sync` enters once a turn and says what is due: a bulk for the peer, a survey after lost events, a
+sweep after a bulk was received, the loosening of own entries before the traffic moves away. A walk
+keeps the pace of the stream and never holds up a turn; what the kernel refuses ends the walk, is
+said, and is tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from enum import Enum
+
+from amaranten_ha.core import flow, rewrite, stream
+from amaranten_ha.core.copy import Command, Copy
+from amaranten_ha.core.errors import KernelRefused, PeerError
+from amaranten_ha.core.source import Source, Survey
+from amaranten_ha.io.netlink import CT_NEW, Dump, Request, Table
+
+S_NS = 1_000_000_000
+RENEWAL_NS = 20 * S_NS
+RETRY_NS = S_NS
+LOOK_UPS_PER_TURN = 128
+PENDING_MAX = 8_192
+"""While so much waits to be told, the walk rests."""
+
+
+class Walk(Enum):
+    """Why the own table is being read."""
+
+    SURVEY = "survey"
+    SWEEP = "sweep"
+    LOOSEN = "loosen"
+
+
+class Walker:
+    """Reads the table for `source` and `copy`; `apply` makes the changes of a sweep."""
+
+    def __init__(
+        self, table: Table, source: Source, copy: Copy, apply: Callable[[list[Command], int], None]
+    ) -> None:
+        self._table = table
+        self._source = source
+        self._copy = copy
+        self._apply = apply
+        self._walk: Walk | None = None
+        self._dump: Dump | None = None
+        self._survey_due_ns = 0
+        self.loosen_due = False
+        self.repairing = False
+        """Events were lost and the table was not compared since."""
+        self.refusal = ""
+
+    @property
+    def ready(self) -> bool:
+        """A walk is under way and does not rest."""
+        return self._walk is not None and len(self._source.ledger) < PENDING_MAX
+
+    def repair(self, now_ns: int) -> None:
+        """Events were lost: compare the whole table at once."""
+        self.repairing = True
+        self._survey_due_ns = now_ns
+
+    def compare(self, now_ns: int) -> None:
+        """What counts as survivable has changed: go through the table soon."""
+        self._survey_due_ns = now_ns
+
+    def begin_bulk(self, number: int, now_ns: int) -> stream.Message | None:
+        """Begin the bulk that the peer asked for; it takes the place of any other walk."""
+        try:
+            self._start(Walk.SURVEY, now_ns)
+        except KernelRefused as error:
+            self._give_up(str(error), now_ns)
+            return None
+        return self._source.begin_survey(Survey.BULK, number)
+
+    def turn(self, now_ns: int) -> bool:
+        """Do a piece of what is due; True when a sweep was finished."""
+        try:
+            if self._walk is None:
+                self._begin(now_ns)
+            done = self.ready and self._continue(now_ns)
+        except KernelRefused as error:
+            self._give_up(str(error), now_ns)
+            return False
+        self.refusal = ""
+        return done
+
+    def _give_up(self, why: str, now_ns: int) -> None:
+        self._walk = self._dump = None
+        self._survey_due_ns = now_ns + RETRY_NS
+        self.refusal = why
+
+    def _begin(self, now_ns: int) -> None:
+        if self.loosen_due:
+            self.loosen_due = False
+            self._start(Walk.LOOSEN, now_ns)
+        elif self._copy.sweeping:
+            self._start(Walk.SWEEP, now_ns)
+        elif now_ns >= self._survey_due_ns:
+            self._start(Walk.SURVEY, now_ns)
+            self._source.begin_survey(Survey.RENEWAL)
+
+    def _start(self, walk: Walk, now_ns: int) -> None:
+        if self._dump is not None:
+            self._dump.close()
+        self.loosen_due |= self._walk is Walk.LOOSEN
+        self._walk, self._dump = walk, Dump()
+        if walk is Walk.SURVEY:
+            self._survey_due_ns = now_ns + RENEWAL_NS
+
+    def _continue(self, now_ns: int) -> bool:
+        entries = self._dump.read() if self._dump is not None else []
+        if self._walk is Walk.SURVEY:
+            self._source.surveyed(entries, now_ns)
+        elif self._walk is Walk.SWEEP:
+            self._apply(self._copy.sweep(entries), now_ns)
+        else:
+            self._loosen(entries)
+        if self._dump is not None and not self._dump.done:
+            return False
+        self._dump = None
+        if self._walk is Walk.SURVEY and not self._confirm_unseen(now_ns):
+            return False
+        swept = self._walk is Walk.SWEEP
+        self._walk = None
+        if swept:
+            self._copy.swept()
+        return swept
+
+    def _confirm_unseen(self, now_ns: int) -> bool:
+        """A walk may miss an entry: look up what it has not seen before it is told as gone."""
+        unseen = self._source.mirror.unseen(LOOK_UPS_PER_TURN)
+        for key in unseen:
+            self.look_up(key, now_ns)
+        if unseen:
+            return False
+        self._source.end_survey(now_ns)
+        # Events may have been lost once more while this walk went on: then the next is due.
+        self.repairing &= self._survey_due_ns <= now_ns
+        return True
+
+    def look_up(self, key: bytes, now_ns: int) -> None:
+        """Ask the kernel for one entry, and let the source know what it is now."""
+        with contextlib.suppress(PeerError):
+            found = self._table.look_up(flow.key_family(key), key)
+            self._source.looked_up(key, found, now_ns)
+
+    def loosen_within(self, budget_ns: int, clock: Callable[[], int]) -> None:
+        """Loosen at once what can be done in this time; a walk does the rest."""
+        deadline_ns = clock() + budget_ns
+        try:
+            walk = Dump()
+            while not walk.done and clock() < deadline_ns:
+                self._loosen(walk.read())
+        except KernelRefused as error:
+            self.refusal = str(error)
+            return
+        self.loosen_due = not walk.done
+        walk.close()
+
+    def _loosen(self, entries: list[bytes]) -> None:
+        requests = []
+        survives = self._source.mirror.scope.survives
+        for attributes in entries:
+            with contextlib.suppress(PeerError):
+                entry = flow.parse(attributes)
+                change = rewrite.loosening(entry) if survives(entry) else None
+                if change is not None:
+                    requests.append(Request(CT_NEW, 0, entry.family, change))
+        # An entry that ended meanwhile needs no second thought: errors are of no interest.
+        self._table.change(requests)
