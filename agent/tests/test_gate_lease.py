@@ -128,7 +128,7 @@ def test_an_announced_restart_keeps_the_gate_open_and_a_beat_shortens_it_again(n
 
 def test_silence_closes_the_gate_within_the_lease(node: Node) -> None:
     """Times are taken so that a stalled test can only miss a fault, never invent one."""
-    for _ in range(2):
+    for _round in range(2):
         before_ns = time.monotonic_ns()
         node.bench.beat()
         after_ns = time.monotonic_ns()

@@ -154,7 +154,7 @@ class GateReader:
     def check(self) -> GateState:
         """Look once; a kernel that refuses to answer twice is a gate that cannot be verified."""
         reason: KernelRefused | None = None
-        for _ in range(2):
+        for _attempt in range(2):
             try:
                 return self._check()
             except KernelRefused as error:
