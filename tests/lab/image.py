@@ -72,6 +72,7 @@ ENABLED = {
 LEFT_OUT_FILES = ("etc/machine-id", "etc/hostname", "etc/resolv.conf")
 LEFT_OUT_TREES = ("var/lib/apt/lists", "var/cache/apt", "usr/share/doc", "usr/share/man")
 
+KEYRING = aptroot.KEYRING
 MODULES = ("nf_conntrack", "nf_conntrack_netlink", "nf_tables", "overlay", "veth", "bridge")
 
 
@@ -148,7 +149,7 @@ def _bootstrap(address: str, partial: Path) -> None:
         "debootstrap",
         "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
-        f"--keyring={aptroot.KEYRING}",
+        f"--keyring={KEYRING}",
         SUITE,
         str(partial / "root"),
         address,
