@@ -76,7 +76,8 @@ def _status_text(status: dict[str, Any]) -> str:
         f"replica: {replica['state']}, {replica['entries']} entries, lag {replica['lag_ms']} ms"
         + (f" ({replica['reason']})" if replica["reason"] else ""),
         f"gate: {'intact' if status['gate']['intact'] else status['gate']['problem']},"
-        f" {'open' if status['gate']['open'] else 'closed'}",
+        f" {'open' if status['gate']['open'] else 'closed'}"
+        f"{'' if status['gate']['owned'] else ', NOT PROTECTED: the gate service is away'}",
     ]
     for name, link in status["links"].items():
         heard = "never" if link["last_heard_ms"] is None else f"{link['last_heard_ms']} ms ago"

@@ -337,6 +337,7 @@ class Heart:
         gate = {
             "intact": self._gate_state.intact,
             "open": self._gate_state.open_lease,
+            "owned": self._gate_state.owned,
             "problem": self._gate_state.problem,
         }
         return report.status(
