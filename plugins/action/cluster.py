@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
         hosts = [str(host) for host in variables.get("groups", {}).get(GROUP, [])]
         if len(hosts) != 2:
             raise Refused(
-                f"The group {GROUP} has {len(hosts)} hosts ({', '.join(hosts) or 'none'}), "
+                f"The group {GROUP} has {count(hosts)}, "
                 "expected exactly two: this product is a pair."
             )
         raw = {host: self.raw_cluster(variables, host) for host in hosts}
@@ -112,7 +112,9 @@ class ActionModule(ActionBase):
         except AnsibleError as error:
             raise Refused(f"ha_cluster of {host} cannot be templated: {one_line(error)}") from error
         if not isinstance(found, dict):
-            raise Refused(f"ha_cluster is {shown(found)}, expected a dict that describes the pair.")
+            raise Refused(
+                f"ha_cluster of {host} is a {type(found).__name__}, expected a dict that describes the pair."
+            )
         return found
 
     def judge(
@@ -184,6 +186,12 @@ class ActionModule(ActionBase):
                 f"ha_cluster.ruleset is {shown(cluster.ruleset)}, expected a template that can be "
                 f"rendered for {node}: {one_line(error)}"
             ) from error
+
+
+def count(hosts: t.Sequence[str]) -> str:
+    """How many hosts, and which."""
+    noun = "host" if len(hosts) == 1 else "hosts"
+    return f"{len(hosts)} {noun} ({', '.join(hosts)})" if hosts else "no hosts"
 
 
 def order(cluster: Cluster, nodes: t.Mapping[str, t.Any]) -> list[str]:

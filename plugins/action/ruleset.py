@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
         """Return the module's result, confirmed."""
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args, state="provisional")
-        loaded = self.module(arguments, task_vars)
+        loaded = self.load(arguments, task_vars)
         result.update(loaded)
         if self._task.check_mode or loaded.get("failed") or not loaded.get("changed"):
             return result
@@ -42,6 +42,20 @@ class ActionModule(ActionBase):
         if confirmed.get("failed"):
             result.update(failed=True, msg=confirmed["msg"], changed=False)
         return result
+
+    def load(
+        self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any] | None
+    ) -> dict[str, t.Any]:
+        """Load; a connection that the new ruleset cut has not said whether it was loaded."""
+        try:
+            return self.module(arguments, task_vars)
+        except AnsibleConnectionFailure:
+            if self._task.check_mode:
+                raise
+            return {
+                "changed": True,
+                "reasons": ["the connection was cut while the ruleset was loaded"],
+            }
 
     def module(
         self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any] | None

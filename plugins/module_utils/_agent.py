@@ -18,9 +18,10 @@ from ansible_collections.amaranten.ha.plugins.module_utils._files import read, w
 
 TOOL = "/usr/sbin/amaranten-ha"
 NAMES = ("amaranten-ha-gate.service", "amaranten-ha-heart.service", "amaranten-ha-sync.service")
-SOURCES = ("/usr/lib/amaranten-ha/current", "/etc/amaranten-ha/agent.toml", "/etc/amaranten-ha/keys.toml")
+CURRENT = "/usr/lib/amaranten-ha/current"
 UNITS = "/etc/systemd/system"
 STAMPS = "/run/amaranten-ha-deployed.json"
+RUNNING = ("active", "activating", "reloading")
 PROPERTIES = "ActiveState,InvocationID,ExecMainStartTimestampMonotonic"
 
 
@@ -47,48 +48,56 @@ class Services(object):
 
     def stopped(self):
         """Services that do not run."""
-        return [n for n in NAMES if self.show(n).get("ActiveState") not in ("active", "activating", "reloading")]
+        return [n for n in NAMES if self.show(n).get("ActiveState") not in RUNNING]
 
-    def outdated(self):
-        """(service, file) of each service that was started with an older file."""
+    def outdated(self, wanted):
+        """(service, file) of each service that was started with other files than the wanted ones.
+
+        In check mode the wanted files may not be there yet, so they come as digests.
+        """
         stamps = json.loads(read(STAMPS) or "{}")
         found = []
         for name in NAMES:
             shown = self.show(name)
-            if shown.get("ActiveState") not in ("active", "activating", "reloading"):
+            if shown.get("ActiveState") not in RUNNING:
                 continue
             stamp = stamps.get(name, {})
-            for path in sources(name):
+            start_us = int(shown.get("ExecMainStartTimestampMonotonic") or 0)
+            for path in sources(name, wanted):
                 if stamp.get("invocation") == shown.get("InvocationID"):
-                    old = stamp["files"].get(path) != fingerprint(path)
+                    old = stamp["files"].get(path) != wanted[path]
                 else:
-                    old = written_after(path, int(shown.get("ExecMainStartTimestampMonotonic") or 0))
+                    old = fingerprint(path) != wanted[path] or written_after(path, start_us)
                 if old:
                     found.append((name, os.path.basename(path)))
                     break
         return found
 
-    def stamp(self):
+    def stamp(self, wanted):
         """Remember with which files the services that run now were started."""
         stamps = {
             name: {
                 "invocation": self.show(name).get("InvocationID"),
-                "files": {path: fingerprint(path) for path in sources(name)},
+                "files": {path: wanted[path] for path in sources(name, wanted)},
             }
             for name in NAMES
         }
         write(STAMPS, json.dumps(stamps) + "\n", 0o600)
 
 
-def sources(name):
-    """The files that a service reads at its start."""
-    return SOURCES + (os.path.join(UNITS, name),)
+def sources(name, wanted):
+    """The files that a service reads at its start, its own unit but not those of the others."""
+    return [p for p in wanted if os.path.dirname(p) != UNITS or os.path.basename(p) == name]
+
+
+def digest(text):
+    """A fingerprint of a text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def fingerprint(path):
-    """A file's content or a link's target as a digest."""
-    text = os.readlink(path) if os.path.islink(path) else read(path)
-    return hashlib.sha256((text or "").encode("utf-8", "surrogateescape")).hexdigest()
+    """The same of a file's content or a link's target."""
+    return digest((os.readlink(path) if os.path.islink(path) else read(path)) or "")
 
 
 def written_after(path, start_us):

@@ -38,6 +38,12 @@ options:
     description: The name of the version's directory, as returned by M(amaranten.ha.release).
     type: str
     required: true
+  files:
+    description:
+      - Path to the SHA-256 of each file that the services read at their start, as it is to be.
+      - So that check mode tells the truth while the files are not there yet.
+    type: dict
+    required: true
   force:
     description: Restart an active node even if its peer would not take over, which interrupts traffic.
     type: bool
@@ -55,6 +61,8 @@ EXAMPLES = r"""
 - name: Have the services run with what is there now
   amaranten.ha.agent:
     release: 0.1.0-0123456789ab
+    files:
+      /etc/amaranten-ha/agent.toml: "{{ pair.agent_toml | hash('sha256') }}"
 """
 
 RETURN = r"""
@@ -72,11 +80,10 @@ import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.amaranten.ha.plugins.module_utils._agent import TOOL, Services, status
+from ansible_collections.amaranten.ha.plugins.module_utils._agent import CURRENT, TOOL, Services, digest, status
 from ansible_collections.amaranten.ha.plugins.module_utils._node import Node
 
 ROOT = "/usr/lib/amaranten-ha"
-CURRENT = os.path.join(ROOT, "current")
 VERSIONS_KEPT = 2
 POLL_S = 0.25
 
@@ -84,12 +91,14 @@ POLL_S = 0.25
 class Plan(object):
     """What has to be started, switched or restarted."""
 
-    def __init__(self, release, services):
+    def __init__(self, release, services, wanted):
+        self.wanted = dict(wanted)
+        self.wanted[CURRENT] = digest(release)
         self.release = release
         self.old_release = os.path.basename(os.readlink(CURRENT)) if os.path.islink(CURRENT) else ""
         self.switch = self.old_release != release
         self.start = services.stopped()
-        self.outdated = services.outdated()
+        self.outdated = services.outdated(self.wanted)
         self.reasons = []
         if self.switch:
             self.reasons.append("the current version is %s" % (self.old_release or "not set"))
@@ -114,7 +123,7 @@ class Agent(object):
         """Switch the version, then start or restart, then wait."""
         before = status(self.node)
         if plan.restart and before.get("role") == "active" and not self.module.params["force"]:
-            self.hand_over(before)
+            self.hand_over()
         if plan.switch:
             temporary = CURRENT + ".new"
             if os.path.islink(temporary):
@@ -125,42 +134,48 @@ class Agent(object):
             self.systemctl(["restart"] + list(self.services.names))
         elif plan.start:
             self.systemctl(["start"] + plan.start)
-        self.services.stamp()
+        self.services.stamp(plan.wanted)
         if plan.restart:
             self.await_well(before)
         self.prune(plan)
 
-    def hand_over(self, before):
-        """Make the peer active, or leave everything as it is: this node carries the traffic."""
-        if not before.get("ready"):
-            self.module.fail_json(
-                msg="The node is active and its peer would not take over (%s): its services go on with "
-                "the older files, expected a peer that is ready, then run again."
-                % ("; ".join(before.get("reasons", [])) or "no reason given")
-            )
-        code, out, error = self.module.run_command([TOOL, "switchover", "--reason", "deployment"])
-        if code != 0:
-            self.module.fail_json(
-                msg="The active node cannot hand over to its peer and is left as it is: %s"
-                % " ".join((error or out).split())
-            )
+    def hand_over(self):
+        """Make the peer active, or leave everything as it is: this node carries the traffic.
+
+        The peer may just have been restarted itself, and still be copying the connections.
+        """
+        deadline = time.monotonic() + self.module.params["wait_s"]
+        while True:
+            code, out, error = self.module.run_command([TOOL, "switchover", "--reason", "deployment"])
+            if code == 0:
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
+        self.module.fail_json(
+            msg="The node is active and its peer would not take over within %d s (%s), so its services go on "
+            "with the older files, expected a peer that is ready: then run again."
+            % (self.module.params["wait_s"], " ".join((error or out).split()))
+        )
 
     def await_well(self, before):
-        """Wait until the node has a role, and its peer would take over again if it would before."""
+        """Wait until the node has a role again, and hears its peer if it did before."""
         deadline = time.monotonic() + self.module.params["wait_s"]
+        heard = before.get("peer", {}).get("state") == "alive"
         now = {}
         while time.monotonic() < deadline:
             now = status(self.node)
-            settled = now.get("role") in ("active", "passive")
-            if settled and (now.get("ready") or not before.get("ready")):
+            hears = now.get("peer", {}).get("state") == "alive"
+            if now.get("role") in ("active", "passive") and (hears or not heard):
                 return
             time.sleep(POLL_S)
         self.module.fail_json(
-            msg="The agent is not well %d s after its restart: it is %s, %s. The other node was left alone."
+            msg="The agent is not well %d s after its restart (%s; %s), expected a role and a peer that is "
+            "heard; the other node was left alone."
             % (
                 self.module.params["wait_s"],
-                now.get("role", "not answering"),
-                "; ".join(now.get("reasons", [])) or "without a reason",
+                now.get("role", "no answer"),
+                "; ".join(now.get("reasons", [])) or "no reason given",
             )
         )
 
@@ -198,13 +213,14 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "release": {"type": "str", "required": True},
+            "files": {"type": "dict", "required": True},
             "force": {"type": "bool", "default": False},
             "wait_s": {"type": "int", "default": 90},
         },
         supports_check_mode=True,
     )
     agent = Agent(module)
-    plan = Plan(module.params["release"], agent.services)
+    plan = Plan(module.params["release"], agent.services, module.params["files"])
     if plan.reasons and not module.check_mode:
         agent.apply(plan)
     module.exit_json(

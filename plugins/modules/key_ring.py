@@ -53,6 +53,10 @@ ids:
   returned: always
   type: dict
   sample: {"1": 9f86d081884c}
+sha256:
+  description: Digest of the whole file.
+  returned: always
+  type: str
 """
 
 import os
@@ -60,6 +64,7 @@ import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.amaranten.ha.plugins.module_utils import _keys as ring
+from ansible_collections.amaranten.ha.plugins.module_utils._agent import digest
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read, write
 
 MODE = 0o600
@@ -87,6 +92,7 @@ def main():
     module.exit_json(
         changed=changed,
         ids=ring.describe(keys, send_key)["ids"],
+        sha256=digest(text),
         diff={
             "before_header": path,
             "after_header": path,

@@ -53,6 +53,8 @@ EXAMPLES = r"""
 - name: Let it run
   amaranten.ha.agent:
     release: "{{ release.name }}"
+    files:
+      /etc/amaranten-ha/agent.toml: "{{ pair.agent_toml | hash('sha256') }}"
 """
 
 RETURN = r"""

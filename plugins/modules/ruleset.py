@@ -168,6 +168,11 @@ class Wanted(object):
         return replacement(plan.gone + plan.retired) + self.file_text
 
 
+def diff(header, before, after):
+    """Before and after of a file or of the kernel."""
+    return {"before_header": header, "after_header": header, "before": before, "after": after}
+
+
 class Firewall(object):
     """The ruleset of this node."""
 
@@ -202,15 +207,15 @@ class Firewall(object):
         listing = self.listing(plan.managed, live)
         file_text = read(self.parameters["path"])
         plan.judge(file_text, remembered, listing, self.rollback.armed())
-        plan.before, plan.after = file_text or "", self.wanted.file_text
-        if plan.before == plan.after and remembered:
-            plan.before = self.text(plan.managed, live)
-            plan.after = remembered.get("text", "")
+        plan.diff = diff(self.parameters["path"], file_text or "", self.wanted.file_text)
+        if file_text == self.wanted.file_text and remembered:
+            plan.diff = diff("kernel", self.text(plan.managed, live), remembered.get("text", ""))
         return plan
 
     def apply(self, plan):
         """Arm the timer, load, and remember what the kernel made of it."""
         old = replacement(plan.touched) + self.text(plan.touched, self.nft.tables())
+        remove(self.candidate_state)
         write(self.candidate, self.wanted.transaction(plan), 0o600)
         self.nft.check(self.candidate)
         self.rollback.prepare(old)
@@ -239,7 +244,11 @@ class Firewall(object):
     def confirm(self):
         """Make the loaded ruleset the one that the next boot loads."""
         state = read(self.candidate_state)
-        if state is None or not self.rollback.disarm():
+        if state is None:
+            self.module.fail_json(
+                msg="The connection was cut before the ruleset was loaded, expected one that lasts: run again."
+            )
+        if not self.rollback.disarm():
             return False
         write(self.parameters["path"], self.wanted.file_text, 0o644)
         write(self.parameters["state_path"], state, 0o600)
@@ -257,12 +266,7 @@ def provisional(module, firewall):
         "changed": bool(plan.reasons),
         "reasons": plan.reasons,
         "tables": firewall.wanted.tables,
-        "diff": {
-            "before_header": firewall.parameters["path"],
-            "after_header": firewall.parameters["path"],
-            "before": plan.before if plan.reasons else "",
-            "after": plan.after if plan.reasons else "",
-        },
+        "diff": plan.diff if plan.reasons else {"before": "", "after": ""},
     }
     if plan.reasons and module.check_mode and firewall.nft:
         scratch = os.path.join(module.tmpdir, "candidate.nft")
@@ -301,8 +305,9 @@ def main():
             provisional(module, firewall)
         if not firewall.confirm():
             module.fail_json(
-                msg="The ruleset was not confirmed in time: the old one is back, expected a "
-                "confirmation within %d s." % module.params["rollback_s"]
+                msg="The new ruleset let no fresh connection of the controller in within %d s, so the one "
+                "before it is back, expected rules that accept the controller."
+                % module.params["rollback_s"]
             )
         module.exit_json(changed=True, reasons=[], tables=firewall.wanted.tables)
     except NftError as error:

@@ -78,16 +78,16 @@ reasons:
   type: list
   elements: str
   sample: [amaranten-ha-heart.service is not enabled]
-written:
-  description: Units of which the file changed, or would.
+sha256:
+  description: Path to the digest of each unit file as it is to be.
   returned: always
-  type: list
-  elements: str
+  type: dict
 """
 
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.amaranten.ha.plugins.module_utils._agent import digest
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read, remove, write
 from ansible_collections.amaranten.ha.plugins.module_utils._node import Node
 
@@ -132,8 +132,11 @@ class Plan(object):
 
     def reasons(self):
         """All differences in words."""
+        return ["the file of %s differs" % unit["name"] for unit in self.write] + self.other_reasons()
+
+    def other_reasons(self):
+        """Those that no difference of files shows."""
         found = ["%s is not masked" % name for name in self.mask]
-        found += ["the file of %s differs" % unit["name"] for unit in self.write]
         found += ["systemd has not read the file of %s" % name for name in self.reload]
         found += ["%s is not enabled" % name for name in self.enable]
         found += ["%s is not running" % name for name in self.start]
@@ -198,8 +201,8 @@ def main():
     module.exit_json(
         changed=bool(reasons),
         reasons=reasons,
-        written=[item["name"] for item in plan.write],
-        diff=plan.diff,
+        sha256={path_of(item["name"]): digest(item["content"]) for item in module.params["units"]},
+        diff=plan.diff + [{"before": "", "after": "".join("%s\n" % r for r in plan.other_reasons())}],
     )
 
 

@@ -191,7 +191,11 @@ class Reader:
         for name, value in raw.items():
             number = whole_number(name)
             if number is None or not 1 <= number <= KEY_ID_MAX:
-                self.problems.add("a key id in ha_cluster.keys", name, f"a whole number from 1 to {KEY_ID_MAX}")
+                # Not shown: whoever mixes up ids and keys would find a key in the log.
+                self.problems.say(
+                    f"ha_cluster.keys has an id that is no whole number from 1 to {KEY_ID_MAX}, "
+                    "expected keys by such ids."
+                )
                 continue
             length = key_length(value)
             if length != KEY_BYTES:
@@ -212,6 +216,8 @@ class Reader:
         expected = "the id of one of ha_cluster.keys, " + " or ".join(str(i) for i in sorted(ids))
         if send is None:
             self.problems.missing("ha_cluster.send_key", expected)
+        elif whole_number(send) is None:
+            self.problems.say(f"ha_cluster.send_key is no number, expected {expected}.")
         elif whole_number(send) not in ids:
             self.problems.add("ha_cluster.send_key", send, expected)
         return tuple(sorted(ids)), whole_number(send) or 0
