@@ -119,7 +119,7 @@ def entries(draw: st.DrawFn) -> bytes:
     if protocol == flow.TCP:
         more.append(tcp_info(draw(st.integers(3, 8))))
     if protocol == flow.SCTP:
-        tags = [draw(st.binary(min_size=4, max_size=4)) for _ in range(2)]
+        tags = [draw(st.binary(min_size=4, max_size=4)) for _item in range(2)]
         info = tlv.attribute(1, b"\x04") + tlv.attribute(2, tags[0]) + tlv.attribute(3, tags[1])
         more.append(tlv.nest(flow.PROTOINFO, tlv.nest(3, info)))
     if draw(st.booleans()):

@@ -101,3 +101,19 @@ def test_beyond_its_bound_it_says_so_and_does_not_grow() -> None:
     assert ledger.overflowed
     ledger.clear()
     assert not ledger.overflowed
+
+
+def test_the_oldest_is_what_is_still_pending() -> None:
+    ledger = Ledger()
+    assert ledger.oldest_ns is None
+    for number in range(3):
+        ledger.upsert(at(number, 3), 10 + number, known=False)
+    ledger.mark(MarkKind.BARRIER, 1, 20)
+    ledger.upsert(at(0, 4), 30, known=True)
+    assert ledger.oldest_ns == 10
+    ledger.take(1)
+    assert ledger.oldest_ns == 11
+    ledger.take(10_000)
+    assert ledger.oldest_ns == 20
+    assert ledger.take(10_000) == Mark(MarkKind.BARRIER, 1)
+    assert ledger.oldest_ns is None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sync_heart import Heart
 from sync_netns import Talk, tcp, udp
 from sync_pair import (
     CLIENT,
@@ -26,7 +27,6 @@ from sync_pair import (
     SERVER6,
     SHARED_WAN,
     SHARED_WAN6,
-    Heart,
     Pair,
 )
 

@@ -302,7 +302,7 @@ def add(entry: Entry, fields: dict[int, bytes]) -> Entry:
 
 def stable(entry: Entry) -> int:
     """Return a checksum of what makes the entry what it is: not its timeout, flags and windows."""
-    key, record, _, tuples, protocol, state = entry
+    key, record, _split, tuples, protocol, state = entry
     seed = record[tuples + 7] & STATUS_CARRIED
     extras = tuples + _FIXED
     if protocol == TCP and state != UNSAID:

@@ -48,6 +48,13 @@ class _Pending:
     entry: flow.Entry | None
     born: bool
     """The peer knows nothing of this connection yet."""
+    since_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Marked:
+    mark: Mark
+    since_ns: int
 
 
 Change = tuple[Op, bytes]
@@ -57,11 +64,9 @@ class Ledger:
     """The pending changes, oldest first."""
 
     def __init__(self, pending_max: int = PENDING_MAX) -> None:
-        self._pending: OrderedDict[bytes, _Pending | Mark] = OrderedDict()
+        self._pending: OrderedDict[bytes, _Pending | _Marked] = OrderedDict()
         self._pending_max = pending_max
         self.overflowed = False
-        self.oldest_ns: int | None = None
-        """When the oldest pending change came in, None while nothing is pending."""
         self.births = 0
         self.deaths = 0
         """How many connections the peer does not know yet, and how many it still thinks alive."""
@@ -69,11 +74,16 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._pending)
 
+    @property
+    def oldest_ns(self) -> int | None:
+        """When the oldest pending change came in, None while nothing is pending."""
+        return next(iter(self._pending.values())).since_ns if self._pending else None
+
     def upsert(self, entry: flow.Entry, now_ns: int, *, known: bool) -> None:
         """Note that a connection is as `entry` says; `known` if the peer was told of it before."""
         pending = self._pending.get(entry.key)
         if not isinstance(pending, _Pending):
-            self._add(entry.key, _Pending(Op.UPSERT, entry, not known), now_ns)
+            self._add(entry.key, _Pending(Op.UPSERT, entry, not known, now_ns))
         elif pending.entry is None:
             pending.op, pending.entry = Op.REPLACE, entry
             self.deaths -= 1
@@ -84,7 +94,7 @@ class Ledger:
         """Note that a connection is gone."""
         pending = self._pending.get(key)
         if not isinstance(pending, _Pending):
-            self._add(key, _Pending(Op.DELETE, None, False), now_ns)
+            self._add(key, _Pending(Op.DELETE, None, False, now_ns))
         elif pending.born:
             del self._pending[key]
             self.births -= 1
@@ -95,7 +105,7 @@ class Ledger:
     def mark(self, kind: MarkKind, number: int, now_ns: int) -> None:
         """Put a mark behind everything that is pending; it replaces an older one of its kind."""
         self._pending.pop(kind.value, None)
-        self._add(kind.value, Mark(kind, number), now_ns)
+        self._add(kind.value, _Marked(Mark(kind, number), now_ns))
 
     def take(self, bytes_max: int) -> list[Change] | Mark | None:
         """Take the oldest changes, up to a size or to a mark; None if nothing is pending."""
@@ -103,9 +113,9 @@ class Ledger:
         size = 0
         while self._pending and size < bytes_max:
             key, pending = self._pending.popitem(last=False)
-            if isinstance(pending, Mark):
+            if isinstance(pending, _Marked):
                 if not batch:
-                    return pending
+                    return pending.mark
                 self._pending[key] = pending
                 self._pending.move_to_end(key, last=False)
                 break
@@ -114,24 +124,19 @@ class Ledger:
             size += len(payload)
             self.births -= pending.born
             self.deaths -= pending.entry is None
-        if not self._pending:
-            self.oldest_ns = None
         return batch or None
 
     def clear(self) -> None:
         """Forget everything: the peer is away, or a bulk will say it all."""
         self._pending.clear()
         self.overflowed = False
-        self.oldest_ns = None
         self.births = self.deaths = 0
 
-    def _add(self, key: bytes, pending: _Pending | Mark, now_ns: int) -> None:
+    def _add(self, key: bytes, pending: _Pending | _Marked) -> None:
         if len(self._pending) >= self._pending_max:
             self.clear()
             self.overflowed = True
             return
-        if self.oldest_ns is None:
-            self.oldest_ns = now_ns
         self._pending[key] = pending
         if isinstance(pending, _Pending):
             self.births += pending.born
