@@ -302,6 +302,16 @@ def test_up_mends_what_a_crash_left(second: Lab) -> None:
     assert machine_traces(SECOND) == []
 
 
+def test_a_lab_of_another_working_copy_is_left_alone(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.lab.plan.ROOT", tmp_path)
+    for command in (Lab(FIRST).up, Lab(FIRST).down):
+        with pytest.raises(LabError, match=f"made from another working copy, {ROOT}"):
+            command()
+    assert lab.node("fw-a").leader()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

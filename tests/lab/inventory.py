@@ -17,6 +17,15 @@ from .shell import run
 
 Value = dict[str, "Value"] | list["Value"] | str | int
 
+KEY_PAIRS = ("ssh_key", *(f"host_key_{node}" for node in NODES))
+FILES = (
+    *KEY_PAIRS,
+    *(f"{name}.pub" for name in KEY_PAIRS),
+    "known_hosts",
+    "cluster_key",
+    "inventory.yml",
+)
+
 HEADER = """# Written by the lab ({name}); edits are lost with the next `up`.
 # The path to a node leads through the lab's management namespace, so this needs root.
 """

@@ -118,11 +118,10 @@ class Lab:
     def _sound(self) -> bool:
         """Whether what is there can be taken into use as it is, with the image it was made from."""
         made_from = self.state().get("image")
-        files = ("inventory.yml", "ssh_key", "known_hosts", "cluster_key")
         return (
             made_from is not None
             and Path(str(made_from)).is_dir()
-            and all((self.plan.build / name).exists() for name in files)
+            and all((self.plan.build / name).exists() for name in inventory.FILES)
             and all((node.disk / "upper").is_dir() for node in self.nodes.values())
             and self.wires.whole()
             and all(self._node_whole(node) for node in self.nodes.values())
@@ -133,7 +132,21 @@ class Lab:
         ports = self.wires.ports()
         return not node.leader() or all(wire.port in ports for wire in node_wires(node.name))
 
+    def _refuse_foreign(self) -> None:
+        """Leave alone a lab of the same name that another working copy made and still has."""
+        try:
+            owner = Path(self.plan.owner.read_text().strip())
+        except FileNotFoundError:
+            return
+        if owner != self.plan.build and (owner / self.state_file.name).exists():
+            raise LabError(
+                f"the lab {self.plan.name} was made from another working copy, {owner}; "
+                "take it down there or use another --prefix"
+            )
+
     def _make(self) -> None:
+        self.plan.disks.mkdir(parents=True)
+        self.plan.owner.write_text(f"{self.plan.build}\n")
         login, host_keys = inventory.make_keys(self.plan)
         for node in self.nodes.values():
             node.make_disk(host_keys[node.name], login)
@@ -147,10 +160,12 @@ class Lab:
         self.wires.remove()
         for node in self.nodes.values():
             node.remove_disk()
-        with suppress(FileNotFoundError, OSError):
-            self.plan.disks.rmdir()
-        if self.plan.build.exists():
-            shutil.rmtree(self.plan.build)
+        if self.plan.disks.exists():
+            shutil.rmtree(self.plan.disks)
+        for name in (*inventory.FILES, self.state_file.name):
+            (self.plan.build / name).unlink(missing_ok=True)
+        with suppress(OSError):  # somebody else's files stay, and so does the directory
+            self.plan.build.rmdir()
 
     def _end_processes(self) -> None:
         """End what still runs in the lab's namespaces: probes, SSH's ways in, keepers."""
@@ -178,6 +193,7 @@ class Lab:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             self._locked = True
             try:
+                self._refuse_foreign()
                 yield
             finally:
                 self._locked = False

@@ -92,6 +92,11 @@ class Plan:
         return DISKS / self.name
 
     @property
+    def owner(self) -> Path:
+        """The file that says which working copy made this lab."""
+        return self.disks / "owner"
+
+    @property
     def lock(self) -> Path:
         """The lock that whoever makes, changes or removes this lab holds."""
         return LOCKS / f"{self.name}-lab.lock"

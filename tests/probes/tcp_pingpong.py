@@ -102,11 +102,11 @@ class Choir:
             self.selector.register(opened, selectors.EVENT_READ, connection)
             self.all.append(connection)
 
-    def turn(self, now_ns, pausing):
+    def turn(self, now_ns):
         """Ping whoever's time has come."""
         for connection in self.all:
             due = not connection.waiting_since_ns and connection.next_ns <= now_ns
-            if due and not connection.error and not pausing:
+            if due and not connection.error:
                 connection.next_ns = now_ns + self.every_ns
                 connection.ping(now_ns)
             if connection.error:
@@ -135,7 +135,7 @@ class Choir:
         told_ns = time.monotonic_ns()
         end_ns = told_ns + int(seconds * 1e9)
         while (now_ns := time.monotonic_ns()) < end_ns:
-            self.turn(now_ns, pausing=False)
+            self.turn(now_ns)
             if now_ns - told_ns >= PROGRESS_NS:
                 told_ns = now_ns
                 print(json.dumps({"progress": self.progress(now_ns)}), flush=True)
