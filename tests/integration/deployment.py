@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running ``playbooks/site.yml`` on a lab the way an operator does, and reading what it said.
+
+Tests enter with a lab; a deployment is a process of its own, and what it left on the nodes is read
+from the nodes. Nothing here knows how the roles do it.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.lab import Lab
+from tests.lab.plan import NODES, ROOT
+
+PLAYBOOK = ROOT / ".venv/bin/ansible-playbook"
+SITE_S_MAX = 600
+RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
+
+# What a node is, as far as a deployment could change it: files, packages, units, addresses, rules.
+SNAPSHOT = r"""
+find /etc /usr/lib/amaranten-ha /var/lib/amaranten-ha /usr/sbin /lib/modules-load.d \
+    -xdev \( -type f -o -type l \) -printf '%p %s %T@ %l\n' 2>/dev/null | sort
+dpkg-query -W
+systemctl list-unit-files --no-legend --no-pager
+ip -o address show | sed 's/valid_lft.*//' | grep -v 'inet6 fe80'
+ip route show; ip -6 route show
+nft -s list ruleset 2>/dev/null
+sysctl net.ipv4.conf net.ipv6.conf net.netfilter 2>/dev/null | grep -v -e nf_conntrack_count -e stable_secret
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one ansible-playbook said and left as its exit code."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """Changed tasks by host, from the recap."""
+        return {found[0]: int(found[2]) for found in RECAP.findall(self.output)}
+
+    @property
+    def changed_on_nodes(self) -> int:
+        """Changed tasks on both nodes together."""
+        return sum(self.changed.get(node, 0) for node in NODES)
+
+    def end(self) -> str:
+        """The end of the output, for an assertion's message."""
+        return "\n".join(self.output.splitlines()[-40:])
+
+
+def deploy(lab: Lab, *arguments: str, inventory: Path | None = None) -> Run:
+    """Run site.yml on a lab."""
+    environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0")
+    done = subprocess.run(
+        [str(PLAYBOOK), "-i", str(inventory or lab.inventory), "playbooks/site.yml", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SITE_S_MAX,
+        check=False,
+    )
+    return Run(done.returncode, done.stdout)
+
+
+def snapshot(lab: Lab) -> dict[str, list[str]]:
+    """Both nodes as a deployment finds them."""
+    return {
+        node: lab.node(node).run(["sh", "-c", SNAPSHOT]).stdout.splitlines() for node in NODES
+    }
+
+
+def varied(lab: Lab, name: str, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Path:
+    """The lab's inventory with something else in it: change(hosts, ha_cluster)."""
+    tree = copy.deepcopy(yaml.safe_load(lab.inventory.read_text()))
+    group = tree["all"]["children"]["firewalls"]
+    change(group["hosts"], group["vars"]["ha_cluster"])
+    # Beside the original: it refers to files in its own directory.
+    path = lab.inventory.with_name(f"inventory-{name}.yml")
+    path.write_text(yaml.safe_dump(tree))
+    return path
