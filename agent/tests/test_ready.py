@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One answer to "would the spare take over now?": every reason, in words, and none without cause."""
+"""One answer to "would the spare take over now?": every reason in words, none without cause."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@
 
 Every play enters here first, on the controller and without a connection, for the whole pair even if
 the play is limited to one node.  It gathers `ha_cluster` as both hosts see it, has it read and
-checked, renders the ruleset for both nodes and looks for what must not be in it.  It changes nothing,
-and returns no key.
+checked, renders the ruleset for both nodes and looks for what must not be in it.  It changes
+nothing, and returns no key.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ import typing as t
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
-
 from ansible_collections.amaranten.ha.plugins.module_utils._keys import hashed
 from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import RulesetText
 from ansible_collections.amaranten.ha.plugins.plugin_utils import _cluster_files as files
 from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster import Reader
 from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster_checks import check
 from ansible_collections.amaranten.ha.plugins.plugin_utils._masquerade import findings, source_line
-from ansible_collections.amaranten.ha.plugins.plugin_utils._node_checks import check_keys, check_node
+from ansible_collections.amaranten.ha.plugins.plugin_utils._node_checks import (
+    check_keys,
+    check_node,
+)
 from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import Cluster
 from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Problems, plain, shown
 
@@ -59,9 +61,7 @@ class ActionModule(ActionBase):
             result.update(failed=True, msg="\n".join(refusal.args))
             return result
         node = str(variables.get("inventory_hostname", ""))
-        result.update(
-            changed=False, pair=files.facts(cluster, node), order=order(cluster, nodes)
-        )
+        result.update(changed=False, pair=files.facts(cluster, node), order=order(cluster, nodes))
         if node in rulesets:
             source, text = rulesets[node]
             result["ruleset"] = text
@@ -113,13 +113,12 @@ class ActionModule(ActionBase):
             raise Refused(f"ha_cluster of {host} cannot be templated: {one_line(error)}") from error
         if not isinstance(found, dict):
             raise Refused(
-                f"ha_cluster of {host} is a {type(found).__name__}, expected a dict that describes the pair."
+                f"ha_cluster of {host} is a {type(found).__name__}, expected a dict that "
+                "describes the pair."
             )
         return found
 
-    def judge(
-        self, variables: dict[str, t.Any], cluster: Cluster, nodes: dict[str, t.Any]
-    ) -> None:
+    def judge(self, variables: dict[str, t.Any], cluster: Cluster, nodes: dict[str, t.Any]) -> None:
         """Refuse the pair if the nodes that were looked at are not what it says."""
         problems = Problems()
         for node in cluster.nodes:
@@ -133,9 +132,7 @@ class ActionModule(ActionBase):
 
     # The ruleset -----------------------------------------------------------------------------
 
-    def rulesets(
-        self, variables: dict[str, t.Any], cluster: Cluster
-    ) -> dict[str, tuple[str, str]]:
+    def rulesets(self, variables: dict[str, t.Any], cluster: Cluster) -> dict[str, tuple[str, str]]:
         """The operator's template for both nodes, looked through for what must not be in it."""
         path = self.find_template(variables, cluster.ruleset)
         with open(path, encoding="utf-8") as file:
@@ -167,9 +164,7 @@ class ActionModule(ActionBase):
             + ("." if os.path.isabs(name) else " in " + " or ".join(places) + ".")
         )
 
-    def render(
-        self, variables: dict[str, t.Any], cluster: Cluster, node: str, path: str
-    ) -> str:
+    def render(self, variables: dict[str, t.Any], cluster: Cluster, node: str, path: str) -> str:
         """The template with the node's variables and `ha`."""
         theirs = dict(variables["hostvars"].raw_get(node))
         theirs["hostvars"] = variables["hostvars"]

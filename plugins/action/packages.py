@@ -38,7 +38,8 @@ class ActionModule(ActionBase):
         if not wanted:
             result.update(
                 failed=True,
-                msg=f"The packages {', '.join(found['missing'])} are missing and the node's apt cannot "
+                msg=f"The packages {', '.join(found['missing'])} are missing and the node's apt "
+                "cannot "
                 f"bring them ({complaint}), expected an archive in its reach, or ha_packages_dir "
                 f"with their .deb files, which is {arguments.get('directory') or 'not set'}.",
             )

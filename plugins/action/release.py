@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Brings the agent's archive to a node that lacks it.
 
-On the controller the archive is found, or built if the collection has the sources; the node is asked
-whether it has this version; only if it has not, the archive is copied and unpacked.
+On the controller the archive is found, or built if the collection has the sources; the node is
+asked whether it has this version; only if it has not, the archive is copied and unpacked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import typing as t
 
 from ansible import constants as C
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.amaranten.ha.plugins.plugin_utils import _agent_archive as packing
 
 COLLECTION_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -62,7 +61,9 @@ class ActionModule(ActionBase):
             sha256 = packing.build(COLLECTION_ROOT, destination)
             manifest = packing.read_manifest(destination)
             return packing.Archive(
-                path=type(packing.ARCHIVE)(destination), sha256=sha256, version=str(manifest["version"])
+                path=type(packing.ARCHIVE)(destination),
+                sha256=sha256,
+                version=str(manifest["version"]),
             )
 
     def module(

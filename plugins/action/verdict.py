@@ -7,7 +7,6 @@ from __future__ import annotations
 import typing as t
 
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import plain
 from ansible_collections.amaranten.ha.plugins.plugin_utils._verdict import verdict
 
@@ -28,8 +27,6 @@ class ActionModule(ActionBase):
             argument_spec={"states": {"type": "dict", "required": True}}
         )
         well, line = verdict(plain(arguments["states"]))
-        result.update(
-            changed=False, msg=line, failed=not well and not self._task.check_mode
-        )
+        result.update(changed=False, msg=line, failed=not well and not self._task.check_mode)
         result["_ansible_verbose_always"] = True
         return result

@@ -18,7 +18,12 @@ HASH_LENGTH = 12
 
 def render(keys, send_key):
     """The text of keys.toml."""
-    lines = ["# Written by Ansible from ha_cluster.keys: change it there.", "send_key = %d" % send_key, "", "[keys]"]
+    lines = [
+        "# Written by Ansible from ha_cluster.keys: change it there.",
+        "send_key = %d" % send_key,
+        "",
+        "[keys]",
+    ]
     lines += ['%d = "%s"' % (number, keys[number]) for number in sorted(keys)]
     return "\n".join(lines) + "\n"
 
@@ -54,5 +59,9 @@ def described_text(keys, send_key):
     """The same for a diff."""
     if not keys:
         return ""
-    lines = ["key %d: hash %s%s" % (number, hashed(keys[number]), " (sends)" if number == send_key else "") for number in sorted(keys)]
+    lines = [
+        "key %d: hash %s%s"
+        % (number, hashed(keys[number]), " (sends)" if number == send_key else "")
+        for number in sorted(keys)
+    ]
     return "\n".join(lines) + "\n"

@@ -3,8 +3,8 @@
 """The text of systemd-networkd's files for the interfaces of the pair.
 
 A pure room: interfaces come in, files go out.  The settings are those under which systemd 252 and
-newer leave addresses alone that others have put on a device: with KeepConfiguration=static neither a
-restart nor a reload nor a reconfiguration of networkd takes a shared address away.
+newer leave addresses alone that others have put on a device: with KeepConfiguration=static neither
+a restart nor a reload nor a reconfiguration of networkd takes a shared address away.
 
 Note: this is a private module_util; it may change without notice.
 """
@@ -63,7 +63,10 @@ def files(interfaces, dns):
     """Path to text, for all interfaces and the manager itself."""
     if not interfaces:
         return {}
-    carrier = next((i for i in interfaces if any(r["to"] in ("0.0.0.0/0", "::/0") for r in i["routes"])), interfaces[0])
+    carrier = next(
+        (i for i in interfaces if any(r["to"] in ("0.0.0.0/0", "::/0") for r in i["routes"])),
+        interfaces[0],
+    )
     found = {MANAGER_PATH: MANAGER_TEXT}
     for interface in interfaces:
         found[path_of(interface)] = text_of(dict(interface, carries_dns=interface is carrier), dns)

@@ -50,7 +50,9 @@ class Nft(object):
 
     def canonical(self, table):
         """A table as data that is equal exactly if the ruleset is."""
-        return canonical(json.loads(self._output(["-s", "-j", "list", "table"] + table.split(" ", 1))))
+        return canonical(
+            json.loads(self._output(["-s", "-j", "list", "table"] + table.split(" ", 1)))
+        )
 
     def check(self, path):
         """Raise NftError unless the kernel would take the file."""

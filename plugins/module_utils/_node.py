@@ -56,15 +56,15 @@ class Node(object):
 
     def unit(self, name):
         """LoadState, UnitFileState and ActiveState of a unit."""
-        out = self.output(
-            ["systemctl", "show", name, "--property=" + ",".join(UNIT_PROPERTIES)]
-        )
+        out = self.output(["systemctl", "show", name, "--property=" + ",".join(UNIT_PROPERTIES)])
         found = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
         return {key: found.get(key, "") for key in UNIT_PROPERTIES}
 
     def packages(self, names):
         """Package name to its installed version, or to nothing."""
-        out = self.output(["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Abbrev}\\n"])
+        out = self.output(
+            ["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Abbrev}\\n"]
+        )
         installed = {}
         for line in out.splitlines():
             parts = line.split()
@@ -94,7 +94,9 @@ class Node(object):
         match = re.search(r"Network File: (\S+)", status)
         if match and match.group(1) != "n/a":
             path = match.group(1)
-            parts = [path] + sorted(glob.glob("/etc/systemd/network/%s.d/*.conf" % os.path.basename(path)))
+            parts = [path] + sorted(
+                glob.glob("/etc/systemd/network/%s.d/*.conf" % os.path.basename(path))
+            )
             text = "\n".join(read(part) or "" for part in parts)
             dynamic = re.search(r"(?im)^\s*DHCP\s*=\s*(yes|true|1|on|ipv4|ipv6|v4|v6)\s*$", text)
             return "systemd-networkd", path, dynamic is not None

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The timer on the node that takes an unconfirmed ruleset back.
 
-Armed before anything is loaded, by systemd and not by a process of ours that may die.  Whoever renames
-the marker file first wins, the timer or the confirmation: so a confirmation that succeeds proves that
-the timer had not fired, and can never succeed after it did.
+Armed before anything is loaded, by systemd and not by a process of ours that may die.  Whoever
+renames the marker file first wins, the timer or the confirmation: so a confirmation that succeeds
+proves that the timer had not fired, and can never succeed after it did.
 
 Note: this is a private module_util; it may change without notice.
 """
@@ -63,7 +63,9 @@ class Rollback(object):
         )
         if code != 0:
             remove(self._marker)
-            raise NftError("the rollback timer cannot be armed: %s" % " ".join((error or out).split()))
+            raise NftError(
+                "the rollback timer cannot be armed: %s" % " ".join((error or out).split())
+            )
 
     def disarm(self):
         """Take the timer away; False if it has fired already."""
@@ -80,7 +82,9 @@ class Rollback(object):
         if self.disarm():
             code, out, error = self._run([self._nft, "-f", self.script])
             if code != 0:
-                raise NftError("the old ruleset cannot be brought back: %s" % " ".join(error.split()))
+                raise NftError(
+                    "the old ruleset cannot be brought back: %s" % " ".join(error.split())
+                )
 
     def _stop(self):
         for unit in (UNIT + ".timer", UNIT + ".service"):

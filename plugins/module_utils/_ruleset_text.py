@@ -18,13 +18,25 @@ RESERVED_TABLE = "netdev amaranten_ha"
 TOKEN = re.compile(
     r"""(?P<gap>[ \t\r]+|\\\n|\#[^\n]*)|(?P<end>[;\n])|(?P<text>"[^"\n]*"?|[{},]|[^\s;{},"#]+)"""
 )
-OBJECTS = ("rule", "chain", "set", "map", "element", "flowtable", "counter", "quota", "limit", "ct", "secmark")
+OBJECTS = (
+    "rule",
+    "chain",
+    "set",
+    "map",
+    "element",
+    "flowtable",
+    "counter",
+    "quota",
+    "limit",
+    "ct",
+    "secmark",
+)
 
 
 class Word(object):
     """A word of the text, without its quotes, and the line on which it stands."""
 
-    __slots__ = ("text", "line", "quoted")
+    __slots__ = ("line", "quoted", "text")
 
     def __init__(self, text, line):
         self.quoted = text.startswith('"')
@@ -38,7 +50,7 @@ class Word(object):
 class Rule(object):
     """A rule: where it is, and its words, braces included."""
 
-    __slots__ = ("family", "table", "chain", "words")
+    __slots__ = ("chain", "family", "table", "words")
 
     def __init__(self, family, table, chain, words):
         self.family = family
@@ -72,7 +84,8 @@ class RulesetText(object):
                 self.refused.append(
                     (
                         word.line,
-                        "changes the table %s, expected only tables that this ruleset declares itself" % table,
+                        "changes the table %s, expected only tables that this ruleset declares "
+                        "itself" % table,
                     )
                 )
 
@@ -90,7 +103,10 @@ class RulesetText(object):
             ]
         elif verb == "include":
             self.refused.append(
-                (words[0].line, "includes a file of the node, expected a ruleset that is complete by itself")
+                (
+                    words[0].line,
+                    "includes a file of the node, expected a ruleset that is complete by itself",
+                )
             )
         elif verb == "flush" and len(words) > 1 and words[1].text == "ruleset":
             self.refused.append(
@@ -117,7 +133,10 @@ class RulesetText(object):
         table = "%s %s" % (family, name.text)
         if table == RESERVED_TABLE:
             self.refused.append(
-                (name.line, "declares table %s, which is the agent's own, expected another name" % table)
+                (
+                    name.line,
+                    "declares table %s, which is the agent's own, expected another name" % table,
+                )
             )
         if table not in self.tables:
             self.tables.append(table)
@@ -181,7 +200,19 @@ def statements(words):
 
 
 # Statements that end with their closing brace, without a ';' or a line's end after it.
-BLOCKS = ("table", "chain", "set", "map", "flowtable", "counter", "quota", "limit", "ct", "secmark", "synproxy")
+BLOCKS = (
+    "table",
+    "chain",
+    "set",
+    "map",
+    "flowtable",
+    "counter",
+    "quota",
+    "limit",
+    "ct",
+    "secmark",
+    "synproxy",
+)
 
 
 def inside(words):
@@ -202,7 +233,9 @@ def inside(words):
 
 def family_and_name(words):
     """(family, the name's Word or None, the words after it); `ip` is nft's default family."""
-    words = [word for word in words if word.text != ";"] if words and words[0].text == ";" else words
+    words = (
+        [word for word in words if word.text != ";"] if words and words[0].text == ";" else words
+    )
     if words and words[0].text in FAMILIES and len(words) > 1 and words[1].text not in (";", "{"):
         return words[0].text, words[1], words[2:]
     if words and words[0].text not in (";", "{", "}"):

@@ -4,9 +4,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Has a node's services run with the version and the files that are there now.
 
-The role enters for one node after the other, the active one last.  Services that run with older files
-are restarted; an active node hands over to its peer first, so that nothing is interrupted.  The next
-node is not touched before this one is well again.
+The role enters for one node after the other, the active one last.  Services that run with older
+files are restarted; an active node hands over to its peer first, so that nothing is interrupted.
+The next node is not touched before this one is well again.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ DOCUMENTATION = r"""
 module: agent
 short_description: The agent's services, running with the present version and configuration
 description:
-  - Makes a version the current one, starts services that do not run, and restarts those that have been
-    started before the version, the configuration, the keys or their units changed.
-  - An active node hands over to its peer before a restart and ends as the passive one; if the peer would
-    not take over, nothing is restarted and the module fails. After a restart the module waits until the node has a role again and the pair is as ready as it
-    was before. Run it for one node at a time.
+  - Makes a version the current one, starts services that do not run, and restarts those that have
+    been started before the version, the configuration, the keys or their units changed.
+  - An active node hands over to its peer before a restart and ends as the passive one; if the peer
+    would not take over, nothing is restarted and the module fails. After a restart the module waits
+    until the node has a role again and the pair is as ready as it was before. Run it for one node
+    at a time.
   - Versions other than the current one and the one before it are removed.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
@@ -45,7 +46,8 @@ options:
     type: dict
     required: true
   force:
-    description: Restart an active node even if its peer would not take over, which interrupts traffic.
+    description: Restart an active node even if its peer would not take over, which interrupts
+      traffic.
     type: bool
     default: false
   wait_s:
@@ -80,7 +82,13 @@ import shutil
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.amaranten.ha.plugins.module_utils._agent import CURRENT, TOOL, Services, digest, status
+from ansible_collections.amaranten.ha.plugins.module_utils._agent import (
+    CURRENT,
+    TOOL,
+    Services,
+    digest,
+    status,
+)
 from ansible_collections.amaranten.ha.plugins.module_utils._node import Node
 
 ROOT = "/usr/lib/amaranten-ha"
@@ -146,15 +154,17 @@ class Agent(object):
         """
         deadline = time.monotonic() + self.module.params["wait_s"]
         while True:
-            code, out, error = self.module.run_command([TOOL, "switchover", "--reason", "deployment"])
+            code, out, error = self.module.run_command(
+                [TOOL, "switchover", "--reason", "deployment"]
+            )
             if code == 0:
                 return
             if time.monotonic() > deadline:
                 break
             time.sleep(POLL_S)
         self.module.fail_json(
-            msg="The node is active and its peer would not take over within %d s (%s), so its services go on "
-            "with the older files, expected a peer that is ready: then run again."
+            msg="The node is active and its peer would not take over within %d s (%s), so its "
+            "services go on with the older files, expected a peer that is ready: then run again."
             % (self.module.params["wait_s"], " ".join((error or out).split()))
         )
 
@@ -170,8 +180,8 @@ class Agent(object):
                 return
             time.sleep(POLL_S)
         self.module.fail_json(
-            msg="The agent is not well %d s after its restart (%s; %s), expected a role and a peer that is "
-            "heard; the other node was left alone."
+            msg="The agent is not well %d s after its restart (%s; %s), expected a role and a "
+            "peer that is heard; the other node was left alone."
             % (
                 self.module.params["wait_s"],
                 now.get("role", "no answer"),
@@ -190,7 +200,7 @@ class Agent(object):
             elif name not in keep and os.path.isdir(path) and not os.path.islink(path):
                 others.append(path)
         others.sort(key=os.path.getmtime, reverse=True)
-        for path in others[max(0, VERSIONS_KEPT - len(keep - {""})):]:
+        for path in others[max(0, VERSIONS_KEPT - len(keep - {""})) :]:
             shutil.rmtree(path, ignore_errors=True)
 
     def systemctl(self, arguments):
@@ -201,10 +211,13 @@ class Agent(object):
         said = []
         for name in self.services.names:
             if self.node.unit(name)["ActiveState"] not in ("active", "inactive"):
-                lines = self.node.output(["journalctl", "--no-pager", "-o", "cat", "-n", "5", "-u", name])
+                lines = self.node.output(
+                    ["journalctl", "--no-pager", "-o", "cat", "-n", "5", "-u", name]
+                )
                 said.append("%s says: %s" % (name, " / ".join(lines.split("\n")).strip(" /")))
         self.module.fail_json(
-            msg="`systemctl %s` failed: %s" % (" ".join(arguments), "; ".join(said) or " ".join(error.split()))
+            msg="`systemctl %s` failed: %s"
+            % (" ".join(arguments), "; ".join(said) or " ".join(error.split()))
         )
 
 
@@ -226,7 +239,10 @@ def main():
     module.exit_json(
         changed=bool(plan.reasons),
         reasons=plan.reasons,
-        diff={"before": "", "after": json.dumps(plan.reasons, indent=1) + "\n" if plan.reasons else ""},
+        diff={
+            "before": "",
+            "after": json.dumps(plan.reasons, indent=1) + "\n" if plan.reasons else "",
+        },
     )
 
 

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) The amaranten.ha contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Writes down what was found on a node before the first change, so that a removal can bring it back.
+"""Writes down what was found on a node before the first change, so that a removal can bring it
+back.
 
-The role enters here before it changes anything.  What is written once is never overwritten: only what
-a later version of the collection touches in addition is added, before it is touched.
+The role enters here before it changes anything.  What is written once is never overwritten: only
+what a later version of the collection touches in addition is added, before it is touched.
 """
 
 from __future__ import annotations
@@ -147,10 +148,17 @@ def main():
     """Entry point of the module."""
     lists = {
         name: {"type": "list", "elements": kind, "default": []}
-        for name, kind in (("sysctls", "str"), ("units", "str"), ("files", "path"), ("packages", "str"))
+        for name, kind in (
+            ("sysctls", "str"),
+            ("units", "str"),
+            ("files", "path"),
+            ("packages", "str"),
+        )
     }
     module = AnsibleModule(
-        argument_spec=dict(lists, path={"type": "path", "default": "/var/lib/amaranten-ha/before.json"}),
+        argument_spec=dict(
+            lists, path={"type": "path", "default": "/var/lib/amaranten-ha/before.json"}
+        ),
         supports_check_mode=True,
     )
     path = module.params["path"]
@@ -163,7 +171,7 @@ def main():
         record.setdefault(section, {}).update(additions[section])
         added += ["%s/%s" % (section, name.lstrip("/")) for name in sorted(additions[section])]
     if added:
-        record.setdefault("recorded", {}).update({name: now for name in added})
+        record.setdefault("recorded", {}).update(dict.fromkeys(added, now))
     text = json.dumps(record, indent=1, sort_keys=True) + "\n"
     if added and not module.check_mode:
         write(path, text, 0o600)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) The amaranten.ha contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The documentation of the action plugin of the same name, which does all the work on the controller."""
+"""The documentation of the action plugin of the same name, which works on the controller."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ DOCUMENTATION = r"""
 module: cluster
 short_description: Validate and normalise the pair before anything is touched
 description:
-  - Looks at the group C(firewalls) and at the variable C(ha_cluster) of its two hosts, on the controller
-    and without a connection, and fails with one sentence for everything that is wrong with them. Each
-    names the variable, its value and what was expected; a key is named by its id.
-  - Renders the template of the ruleset for both nodes, and refuses C(flush ruleset), C(include), changes
-    of tables that it does not declare, and C(masquerade) on an interface with a shared address.
+  - Looks at the group C(firewalls) and at the variable C(ha_cluster) of its two hosts, on the
+    controller and without a connection, and fails with one sentence for everything that is wrong
+    with them. Each names the variable, its value and what was expected; a key is named by its id.
+  - Renders the template of the ruleset for both nodes, and refuses C(flush ruleset), C(include),
+    changes of tables that it does not declare, and C(masquerade) on an interface with a shared
+    address.
   - Always looks at the whole pair, also if the play is limited to one node.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
@@ -76,7 +77,8 @@ order:
   elements: str
   sample: [fw-b, fw-a]
 agent_toml:
-  description: The agent's configuration of the node, without keys. Absent on a host that is no node.
+  description: The agent's configuration of the node, without keys. Absent on a host that is no
+    node.
   returned: success
   type: str
 """
@@ -86,7 +88,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 def main():
     """Only reached if the action plugin was bypassed."""
-    module = AnsibleModule(argument_spec={"nodes": {"type": "dict", "default": {}}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"nodes": {"type": "dict", "default": {}}}, supports_check_mode=True
+    )
     module.fail_json(msg="amaranten.ha.cluster works on the controller, as an action plugin.")
 
 

@@ -96,7 +96,8 @@ def main():
         diff={
             "before_header": path,
             "after_header": path,
-            "before": ring.described_text(*ring.parse(old_text or "")) + ("mode is not 0600\n" if exposed else ""),
+            "before": ring.described_text(*ring.parse(old_text or ""))
+            + ("mode is not 0600\n" if exposed else ""),
             "after": ring.described_text(keys, send_key),
         },
     )

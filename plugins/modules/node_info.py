@@ -4,8 +4,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Reads what a node has before anything is changed on it.
 
-The roles enter here first; what is found is judged on the controller by the action plugin `cluster`.
-It needs nothing installed but Python and iproute2, and changes nothing.
+The roles enter here first; what is found is judged on the controller by the action plugin
+`cluster`. It needs nothing installed but Python and iproute2, and changes nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ node:
       description: Whether systemd runs the node.
       type: bool
     devices:
-      description: Network devices by name, with C(mac), C(addresses), C(manager), C(manager_file) and C(dynamic).
+      description: Network devices by name, with C(mac), C(addresses), C(manager), C(manager_file)
+        and C(dynamic).
       type: dict
     connection_address:
       description: The node's address that the controller's connection uses, if it can be told.
@@ -80,7 +81,8 @@ node:
       description: Whether another program writes the resolver's file.
       type: bool
     role:
-      description: The role that the deployed agent says it has, empty if there is none that answers.
+      description: The role that the deployed agent says it has, empty if there is none that
+        answers.
       type: str
       sample: passive
     keys:

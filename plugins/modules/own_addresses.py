@@ -4,8 +4,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Own addresses and routes of a node: systemd-networkd's files, and what the kernel has of them.
 
-The role enters with the interfaces of the node.  Files and kernel are compared each for itself.  The
-shared addresses are the agent's: they are in no file, and they are neither put on nor taken off here.
+The role enters with the interfaces of the node.  Files and kernel are compared each for itself.
+The shared addresses are the agent's: they are in no file, and they are neither put on nor taken off
+here.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ DOCUMENTATION = r"""
 module: own_addresses
 short_description: Own addresses and routes of a node, by systemd-networkd
 description:
-  - Writes one file for each interface and lets systemd-networkd apply what changed, in such a way that
-    addresses which are not in the files stay where they are.
-  - Addresses of a network that the files do not have, put on by hand or by an earlier file, are taken
-    off. Shared addresses have the prefix of a single host and stay, as do link-local ones.
+  - Writes one file for each interface and lets systemd-networkd apply what changed, in such a way
+    that addresses which are not in the files stay where they are.
+  - Addresses of a network that the files do not have, put on by hand or by an earlier file, are
+    taken off. Shared addresses have the prefix of a single host and stay, as do link-local ones.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
 extends_documentation_fragment:
@@ -180,13 +181,17 @@ class Network(object):
         """Look, and decide."""
         pattern = "%s/%s*.network" % (network_files.DIRECTORY, network_files.PREFIX)
         paths = set(glob.glob(pattern)) | {network_files.MANAGER_PATH}
-        found = {path: text for path, text in ((p, read(p)) for p in sorted(paths)) if text is not None}
+        found = {
+            path: text for path, text in ((p, read(p)) for p in sorted(paths)) if text is not None
+        }
         unit = self.node.unit(SERVICE)
         enabled = unit["UnitFileState"].startswith("enabled") and unit["ActiveState"] == "active"
         plan = Plan(self.wanted, found, enabled)
         links = self.node.links()
         for interface in self.interfaces:
-            plan.judge(interface, links.get(interface["device"], {}), self.routes(interface["device"]))
+            plan.judge(
+                interface, links.get(interface["device"], {}), self.routes(interface["device"])
+            )
         plan.diff = diff(self.wanted, found, plan)
         return plan
 
@@ -197,7 +202,9 @@ class Network(object):
             listing = self.node.output(["ip", "-j", family, "route", "show", "dev", device])
             for item in json.loads(listing or "[]"):
                 destination = everywhere if item["dst"] == "default" else item["dst"]
-                found[(ipaddress.ip_network(destination), item.get("gateway", ""))] = item.get("protocol", "")
+                found[(ipaddress.ip_network(destination), item.get("gateway", ""))] = item.get(
+                    "protocol", ""
+                )
         return found
 
     def apply(self, plan):
@@ -222,7 +229,9 @@ class Network(object):
             self.command(["ip", "address", "del", address, "dev", device])
         for device, route in left.stale_routes:
             family = "-6" if ":" in route else "-4"
-            self.command(["ip", family, "route", "del"] + route.split() + ["dev", device, "proto", "static"])
+            self.command(
+                ["ip", family, "route", "del"] + route.split() + ["dev", device, "proto", "static"]
+            )
         left = self.settle()
         if left.reasons:
             self.module.fail_json(
@@ -290,7 +299,12 @@ def main():
     }
     module = AnsibleModule(
         argument_spec={
-            "interfaces": {"type": "list", "elements": "dict", "required": True, "options": interface},
+            "interfaces": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": interface,
+            },
             "dns": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

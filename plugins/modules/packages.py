@@ -15,8 +15,8 @@ DOCUMENTATION = r"""
 module: packages
 short_description: Debian packages, from the node's own apt or from the controller
 description:
-  - Installs the packages that are missing, with the node's own apt if it reaches an archive, else from
-    C(.deb) files in a directory of the controller, of which only the missing ones are copied.
+  - Installs the packages that are missing, with the node's own apt if it reaches an archive, else
+    from C(.deb) files in a directory of the controller, of which only the missing ones are copied.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
 extends_documentation_fragment:
@@ -34,8 +34,9 @@ options:
     required: true
   directory:
     description:
-      - A directory of the controller with C(.deb) files, those of the packages and of all that a node
-        lacks beside them; or with a directory of such files for each release, as in V(bookworm).
+      - A directory of the controller with C(.deb) files, those of the packages and of all that a
+        node lacks beside them; or with a directory of such files for each release, as in
+        V(bookworm).
       - Ignored where it does not exist.
     type: path
   offered:

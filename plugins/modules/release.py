@@ -14,10 +14,11 @@ DOCUMENTATION = r"""
 module: release
 short_description: A version of the agent on a node, unpacked beside the others
 description:
-  - Unpacks the agent's archive into a directory that is named by its version and digest, and compiles it
-    to byte code. The directory appears whole or not at all.
-  - The archive is the one that the collection carries; where the collection has the agent's sources, as
-    after an installation from git, it is built from them first. It is copied only to a node that lacks it.
+  - Unpacks the agent's archive into a directory that is named by its version and digest, and
+    compiles it to byte code. The directory appears whole or not at all.
+  - The archive is the one that the collection carries; where the collection has the agent's
+    sources, as after an installation from git, it is built from them first. It is copied only to a
+    node that lacks it.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
 extends_documentation_fragment:
@@ -88,20 +89,40 @@ def unpack(module, archive, directory):
     """Fill a new directory and compile what is in it."""
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar.getmembers():
-            if member.name.startswith("/") or ".." in member.name.split("/") or not (member.isfile() or member.isdir()):
-                module.fail_json(msg="%s contains %s, expected only files below it." % (archive, member.name))
+            if (
+                member.name.startswith("/")
+                or ".." in member.name.split("/")
+                or not (member.isfile() or member.isdir())
+            ):
+                module.fail_json(
+                    msg="%s contains %s, expected only files below it." % (archive, member.name)
+                )
         tar.extractall(directory)
     # Hashes instead of times: the archive's files have none, and nobody edits them in place.
-    arguments = [PYTHON, "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", directory]
+    arguments = [
+        PYTHON,
+        "-I",
+        "-m",
+        "compileall",
+        "-q",
+        "--invalidation-mode",
+        "unchecked-hash",
+        directory,
+    ]
     code, out, error = module.run_command(arguments)
     if code != 0:
-        module.fail_json(msg="The agent cannot be compiled by %s: %s" % (PYTHON, " ".join((out + error).split())))
+        module.fail_json(
+            msg="The agent cannot be compiled by %s: %s" % (PYTHON, " ".join((out + error).split()))
+        )
 
 
 def install(module, parameters, directory):
     """Unpack beside, then rename: a half version never has the final name."""
     if digest_of(parameters["archive"]) != parameters["sha256"]:
-        module.fail_json(msg="The agent's archive was damaged on its way, expected the digest %s." % parameters["sha256"])
+        module.fail_json(
+            msg="The agent's archive was damaged on its way, expected the digest %s."
+            % parameters["sha256"]
+        )
     partial = os.path.join(parameters["root"], ".partial-" + parameters["name"])
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
@@ -125,7 +146,9 @@ def main():
     )
     parameters = module.params
     if not parameters["name"] or not parameters["sha256"]:
-        module.fail_json(msg="amaranten.ha.release needs its action plugin, which knows the archive.")
+        module.fail_json(
+            msg="amaranten.ha.release needs its action plugin, which knows the archive."
+        )
     directory = os.path.join(parameters["root"], parameters["name"])
     present = os.path.exists(os.path.join(directory, COMPLETE))
     if not present and parameters["archive"] and not module.check_mode:

@@ -5,8 +5,8 @@
 """Loads the operator's ruleset on a node, and takes it back unless it is confirmed.
 
 The action plugin of the same name enters twice: once to load the ruleset with a timer armed that
-brings the old one back, and once over a fresh connection to confirm.  One plan serves check mode and
-the real thing.  Tables of other software are never touched.
+brings the old one back, and once over a fresh connection to confirm.  One plan serves check mode
+and the real thing.  Tables of other software are never touched.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ DOCUMENTATION = r"""
 module: ruleset
 short_description: The nftables ruleset of a node, with commit and confirm
 description:
-  - Loads a ruleset in one transaction. Its tables are removed and made anew, tables that were managed
-    before and are gone from the ruleset are removed, and all other tables are left alone.
-  - While the ruleset is loaded a timer on the node is armed that brings the old one back. The task then
-    opens a fresh connection, through the new ruleset, and confirms. A ruleset that cuts the controller
-    off is thus gone again after O(rollback_s).
-  - What the kernel really has is read back and remembered, so that a change by another hand is seen by
-    the next run and repaired.
+  - Loads a ruleset in one transaction. Its tables are removed and made anew, tables that were
+    managed before and are gone from the ruleset are removed, and all other tables are left alone.
+  - While the ruleset is loaded a timer on the node is armed that brings the old one back. The task
+    then opens a fresh connection, through the new ruleset, and confirms. A ruleset that cuts the
+    controller off is thus gone again after O(rollback_s).
+  - What the kernel really has is read back and remembered, so that a change by another hand is seen
+    by the next run and repaired.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
 extends_documentation_fragment:
@@ -246,7 +246,8 @@ class Firewall(object):
         state = read(self.candidate_state)
         if state is None:
             self.module.fail_json(
-                msg="The connection was cut before the ruleset was loaded, expected one that lasts: run again."
+                msg="The connection was cut before the ruleset was loaded, expected one that "
+                "lasts: run again."
             )
         if not self.rollback.disarm():
             return False
@@ -305,8 +306,8 @@ def main():
             provisional(module, firewall)
         if not firewall.confirm():
             module.fail_json(
-                msg="The new ruleset let no fresh connection of the controller in within %d s, so the one "
-                "before it is back, expected rules that accept the controller."
+                msg="The new ruleset let no fresh connection of the controller in within %d s, so "
+                "the one before it is back, expected rules that accept the controller."
                 % module.params["rollback_s"]
             )
         module.exit_json(changed=True, reasons=[], tables=firewall.wanted.tables)

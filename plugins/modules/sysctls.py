@@ -4,8 +4,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Kernel parameters, in a file for the next boot and in the kernel now.
 
-The role enters with all parameters at once.  The file and the running kernel are compared and mended
-each for itself, so that a run that died between the two is finished by the next.
+The role enters with all parameters at once.  The file and the running kernel are compared and
+mended each for itself, so that a run that died between the two is finished by the next.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def put(module, name, value):
             file.write(value + "\n")
     except OSError as error:
         module.fail_json(
-            msg="The kernel parameter %s cannot be set to %s, expected a kernel that has it and lets "
-            "it be set: %s." % (name, value, error.strerror)
+            msg="The kernel parameter %s cannot be set to %s, expected a kernel that has it and "
+            "lets it be set: %s." % (name, value, error.strerror)
         )
 
 

@@ -5,8 +5,8 @@
 """systemd units of ours: their files, whether they are enabled, and whether they run.
 
 The roles enter with the whole text of each unit.  Files, systemd's memory of them and what runs are
-compared each for itself, so that a run that died in between is finished by the next.  A running unit
-is never restarted here: that is a matter of both nodes.
+compared each for itself, so that a run that died in between is finished by the next.  A running
+unit is never restarted here: that is a matter of both nodes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ DOCUMENTATION = r"""
 module: units
 short_description: Unit files, enabled and started, without ever a restart
 description:
-  - Writes unit files to C(/etc/systemd/system), has systemd read them, enables and starts the units.
+  - Writes unit files to C(/etc/systemd/system), has systemd read them, enables and starts the
+    units.
   - Masks units of other packages, without stopping them, so that their C(ExecStop) does not run.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
@@ -132,7 +133,9 @@ class Plan(object):
 
     def reasons(self):
         """All differences in words."""
-        return ["the file of %s differs" % unit["name"] for unit in self.write] + self.other_reasons()
+        return [
+            "the file of %s differs" % unit["name"] for unit in self.write
+        ] + self.other_reasons()
 
     def other_reasons(self):
         """Those that no difference of files shows."""
@@ -173,7 +176,8 @@ def systemctl(module, arguments):
     code, out, error = module.run_command(["systemctl"] + arguments)
     if code != 0:
         module.fail_json(
-            msg="`systemctl %s` failed: %s" % (" ".join(arguments), " ".join((error or out).split()))
+            msg="`systemctl %s` failed: %s"
+            % (" ".join(arguments), " ".join((error or out).split()))
         )
 
 
@@ -202,7 +206,8 @@ def main():
         changed=bool(reasons),
         reasons=reasons,
         sha256={path_of(item["name"]): digest(item["content"]) for item in module.params["units"]},
-        diff=plan.diff + [{"before": "", "after": "".join("%s\n" % r for r in plan.other_reasons())}],
+        diff=plan.diff
+        + [{"before": "", "after": "".join("%s\n" % r for r in plan.other_reasons())}],
     )
 
 

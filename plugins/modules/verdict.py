@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) The amaranten.ha contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The documentation of the action plugin of the same name, which does all the work on the controller."""
+"""The documentation of the action plugin of the same name, which works on the controller."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ DOCUMENTATION = r"""
 module: verdict
 short_description: How the pair is, in one line
 description:
-  - Looks at what both nodes say, on the controller and without a connection, and says in one line who
-    is active and whether the other one would take over.
-  - Fails unless exactly one node is active and the other one passive. In check mode it only says so.
+  - Looks at what both nodes say, on the controller and without a connection, and says in one line
+    who is active and whether the other one would take over.
+  - Fails unless exactly one node is active and the other one passive. In check mode it only says
+    so.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
 extends_documentation_fragment:
@@ -27,7 +28,8 @@ attributes:
     support: full
 options:
   states:
-    description: What M(amaranten.ha.pair_info) returned, by host; of one host if the play is limited.
+    description: What M(amaranten.ha.pair_info) returned, by host; of one host if the play is
+      limited.
     type: dict
     required: true
 seealso:

@@ -4,18 +4,30 @@
 
 The action plugin enters with the plain dict `ha_cluster` and the names of the group's hosts, and
 leaves with a `Cluster` (see `_pair`) or with sentences.  This room looks at each value by itself;
-how they fit together is judged in `_cluster_checks`.  It imports nothing of Ansible, opens no file, and keeps
-no key longer than it takes to see that it is one.
+how they fit together is judged in `_cluster_checks`.  It imports nothing of Ansible, opens no file,
+and keeps no key longer than it takes to see that it is one.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ipaddress
 import re
 import typing as t
 
+from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster_values import (
+    DEVICE,
+    DYNAMIC,
+    DYNAMIC_KEYS,
+    FIXED_ONLY,
+    KEY_BYTES,
+    LOGICAL,
+    NAME,
+    NFT_WORDS,
+    key_length,
+    parsed,
+    unusable,
+    whole_number,
+)
 from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import (
     Address,
     Cluster,
@@ -28,43 +40,9 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Prob
 
 PROFILES = ("metal", "fast", "virtual", "relaxed")
 ROLES = ("service", "sync")
-KEY_BYTES = 32
 KEY_ID_MAX = 255
 REPLICATION_PORT = 6780
 DEFAULT_RULESET = "edge.nft.j2"
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-LOGICAL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}")
-DEVICE = re.compile(r"[^\s/\"':]{1,15}")
-DYNAMIC = re.compile(r"(?i)(dhcp[46]?|auto|bootp|slaac|pppoe?|dynamic)")
-DYNAMIC_KEYS = ("dhcp", "dhcp4", "dhcp6", "pppoe", "method", "bootproto")
-FIXED_ONLY = (
-    "fixed addresses: DHCP and PPPoE give an address to one machine, and the pair needs one that moves"
-)
-
-# Words of the nft language that cannot be the name of a `define`.
-NFT_WORDS = frozenset(
-    """accept add ah all and arp at bridge bytes chain comment constant continue counter counters
-    create ct day dccp define delete describe destroy device devices drop dst dup element elements
-    elseif esp ether exists export fib flags flow flowtable flush frag fwd goto group handle hash
-    hook hour icmp icmpv6 igmp iif iifname iifgroup in include index inet ingress egress insert
-    interface interval ip ip6 ipsec jump last length level limit list log map mark masquerade meta
-    meter missing mode monitor mptcp name netdev nftrace notrack numgen oif oifname or osf over
-    packets persistent policy prefix priority protocol queue quota random redefine redirect reject
-    rename replace reset return rt rtclassid ruleset rule saddr daddr sctp secmark set sets sport
-    dport size skgid skuid snat dnat socket state synproxy table tables tcp th time timeout to
-    tproxy ttl type typeof udp udplite undefine until update vlan vxlan while with xt""".split()
-)
-
-def whole_number(value: object) -> int | None:
-    """The number, also when it arrived as text, as it does from -e and from JSON keys."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
-        return int(value)
-    return None
 
 
 class Reader:
@@ -95,11 +73,16 @@ class Reader:
             routes=self.routes(found.get("routes", [])),
             dns=self.dns(found.get("dns", {})),
             replication_port=self.number(
-                "ha_cluster.replication_port", found.get("replication_port", REPLICATION_PORT), 1, 65535
+                "ha_cluster.replication_port",
+                found.get("replication_port", REPLICATION_PORT),
+                1,
+                65535,
             ),
         )
         if cluster.primary and cluster.primary == cluster.backup:
-            self.problems.add("ha_cluster.backup", cluster.backup, "the host that is not the primary")
+            self.problems.add(
+                "ha_cluster.backup", cluster.backup, "the host that is not the primary"
+            )
         return None if self.problems else cluster
 
     # Values ----------------------------------------------------------------------------------
@@ -201,8 +184,8 @@ class Reader:
             if length != KEY_BYTES:
                 found_text = "is not base64" if length is None else f"has {length} bytes"
                 self.problems.say(
-                    f"ha_cluster.keys[{number}] {found_text}, expected base64 of exactly {KEY_BYTES} "
-                    f"random bytes, as from `head -c {KEY_BYTES} /dev/urandom | base64`."
+                    f"ha_cluster.keys[{number}] {found_text}, expected base64 of exactly "
+                    f"{KEY_BYTES} random bytes, as from `head -c {KEY_BYTES} /dev/urandom | base64`."
                 )
             elif value in ids.values():
                 twin = next(other for other, known in ids.items() if known == value)
@@ -226,7 +209,9 @@ class Reader:
         """All interfaces by their logical names."""
         raw = found.get("interfaces")
         if not isinstance(raw, dict) or not raw:
-            self.problems.missing("ha_cluster.interfaces", "a dict of interfaces by their logical names")
+            self.problems.missing(
+                "ha_cluster.interfaces", "a dict of interfaces by their logical names"
+            )
             return ()
         manage = self.flag("ha_cluster.manage_addresses", found.get("manage_addresses", True))
         interfaces = []
@@ -234,8 +219,8 @@ class Reader:
             path = f"ha_cluster.interfaces.{name}"
             if not isinstance(name, str) or not LOGICAL.fullmatch(name) or name in NFT_WORDS:
                 self.problems.say(
-                    f"{path} is no logical name that the ruleset can use, expected a letter followed by "
-                    "letters, digits, '-' or '_', and no word of the nft language."
+                    f"{path} is no logical name that the ruleset can use, expected a letter "
+                    "followed by letters, digits, '-' or '_', and no word of the nft language."
                 )
                 continue
             interfaces.append(self.interface(path, name, link, raw[name], manage))
@@ -256,13 +241,16 @@ class Reader:
         for host in nodes:
             if host not in self.hosts:
                 self.problems.say(
-                    f"{path}.nodes.{host} is no host of the group, expected {' and '.join(self.hosts)}."
+                    f"{path}.nodes.{host} is no host of the group, expected "
+                    f"{' and '.join(self.hosts)}."
                 )
         for host in self.hosts:
             if host in nodes:
                 sides[host] = self.side(f"{path}.nodes.{host}", nodes[host])
             elif isinstance(found.get("nodes"), dict):
-                self.problems.missing(f"{path}.nodes.{host}", "the device of this interface on that node")
+                self.problems.missing(
+                    f"{path}.nodes.{host}", "the device of this interface on that node"
+                )
         mtu = found.get("mtu")
         return Interface(
             name=name,
@@ -283,7 +271,9 @@ class Reader:
         if device is None:
             self.problems.missing(f"{path}.device", "the name of a network device, as in `ip link`")
         elif not isinstance(device, str) or not DEVICE.fullmatch(device):
-            self.problems.add(f"{path}.device", device, "the name of a network device, as in `ip link`")
+            self.problems.add(
+                f"{path}.device", device, "the name of a network device, as in `ip link`"
+            )
         elif device.startswith("ppp"):
             self.problems.add(f"{path}.device", device, FIXED_ONLY)
         elif device == "lo":
@@ -350,7 +340,9 @@ class Reader:
             to = parsed(ipaddress.ip_network, to_text)
             if to is None or to.version != via.version:
                 self.problems.add(
-                    f"{path}.to", to_text, f"'default' or an IPv{via.version} network, like its next hop"
+                    f"{path}.to",
+                    to_text,
+                    f"'default' or an IPv{via.version} network, like its next hop",
                 )
                 continue
             interface = item.get("interface")
@@ -363,7 +355,9 @@ class Reader:
         servers = self.sequence("ha_cluster.dns.servers", item.get("servers", []), "addresses")
         for index, value in enumerate(servers):
             if parsed(ipaddress.ip_address, value) is None:
-                self.problems.add(f"ha_cluster.dns.servers[{index}]", value, "the address of a resolver")
+                self.problems.add(
+                    f"ha_cluster.dns.servers[{index}]", value, "the address of a resolver"
+                )
         search = self.sequence("ha_cluster.dns.search", item.get("search", []), "domains")
         return Dns(tuple(str(s) for s in servers), tuple(str(s) for s in search))
 
@@ -376,40 +370,3 @@ _INTERFACE_KEYS = ("role", "shared", "nodes", "mtu", "manage_addresses")
 _SIDE_KEYS = ("device", "addresses")
 _ROUTE_KEYS = ("to", "via", "interface")
 _DNS_KEYS = ("servers", "search")
-
-
-def parsed(kind: t.Callable[[str], t.Any], value: object) -> t.Any:
-    """The value as an address or network, or None."""
-    if not isinstance(value, str):
-        return None
-    try:
-        return kind(value)
-    except ValueError:
-        return None
-
-
-def unusable(address: Address) -> str:
-    """Why no host can have this address, or nothing."""
-    ip, network = address.ip, address.network
-    if ip.is_multicast:
-        return "a multicast address"
-    if ip.is_loopback or ip.is_unspecified:
-        return "a loopback or unspecified address"
-    if address.version == 4 and network.prefixlen < 31:
-        if ip == network.network_address:
-            return f"the network's own address of {network}"
-        if ip == network.broadcast_address:
-            return f"the broadcast address of {network}"
-    if address.version == 6 and network.prefixlen < 127 and ip == network.network_address:
-        return f"the routers' anycast address of {network}"
-    return ""
-
-
-def key_length(value: object) -> int | None:
-    """The bytes in a key, or None if it is no base64."""
-    if not isinstance(value, str):
-        return None
-    try:
-        return len(base64.b64decode(value, validate=True))
-    except (binascii.Error, ValueError):
-        return None

@@ -40,7 +40,8 @@ def check_roles(cluster: Cluster, problems: Problems) -> None:
     syncs = [i for i in cluster.interfaces if i.role == "sync"]
     if not any(i.shared for i in services):
         problems.say(
-            "ha_cluster.interfaces has no service interface with a shared address, expected at least one."
+            "ha_cluster.interfaces has no service interface with a shared address, expected at "
+            "least one."
         )
     if len(syncs) != 1:
         names = " and ".join(i.name for i in syncs) or "none"
@@ -148,7 +149,7 @@ def twins(one: str, other: str) -> bool:
     return (
         ".nodes." in one
         and ".nodes." in other
-        and one.split(".nodes.")[0] == other.split(".nodes.")[0]
+        and one.split(".nodes.", maxsplit=1)[0] == other.split(".nodes.", maxsplit=1)[0]
         and one.rsplit(".", 1)[0] != other.rsplit(".", 1)[0]
     )
 
@@ -175,7 +176,8 @@ def check_routes(cluster: Cluster, problems: Problems) -> None:
             else:
                 problems.add(
                     f"{route.path}.via", route.via,
-                    "an address in the network of one of the interfaces, or an `interface` beside it",
+                    "an address in the network of one of the interfaces, or an `interface` beside "
+                    "it",
                 )  # fmt: skip
 
 

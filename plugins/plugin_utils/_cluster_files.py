@@ -40,7 +40,10 @@ def config_digest(cluster: Cluster) -> str:
             "nodes": cluster.nodes,
             "interfaces": [
                 [i.name, i.role, sorted(map(str, i.shared)), i.manage_addresses, i.mtu]
-                + [[node, i.sides[node].device, sorted(map(str, i.sides[node].addresses))] for node in cluster.nodes]
+                + [
+                    [node, i.sides[node].device, sorted(map(str, i.sides[node].addresses))]
+                    for node in cluster.nodes
+                ]
                 for i in cluster.interfaces
             ],
             "routes": [[str(r.to), str(r.via), r.interface] for r in cluster.routes],
@@ -100,7 +103,12 @@ def agent_toml(cluster: Cluster, node: str, ruleset_source: str) -> str:
         f"profile = {quoted(cluster.profile)}",
     ]
     for table, name in (("node", node), ("peer", peer)):
-        lines += ["", f"[{table}]", f"name = {quoted(name)}", f"number = {number_of(cluster, name)}"]
+        lines += [
+            "",
+            f"[{table}]",
+            f"name = {quoted(name)}",
+            f"number = {number_of(cluster, name)}",
+        ]
     for interface in cluster.interfaces:
         lines += [
             "",

@@ -13,7 +13,11 @@ import fnmatch
 import re
 import typing as t
 
-from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import Rule, RulesetText, Word
+from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import (
+    Rule,
+    RulesetText,
+    Word,
+)
 from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import Address, Cluster, Interface
 
 OUTSIDE_WORDS = ("oifname", "oif")
@@ -25,7 +29,9 @@ def findings(text: RulesetText, cluster: Cluster, node: str) -> t.Iterator[tuple
         if not any(word.text == "masquerade" and not word.quoted for word in rule.words):
             continue
         for interface in cluster.interfaces:
-            if interface.role != "service" or not leaves_by(text, rule, interface.sides[node].device):
+            if interface.role != "service" or not leaves_by(
+                text, rule, interface.sides[node].device
+            ):
                 continue
             shared = replacement_addresses(rule, interface)
             if shared:
@@ -99,7 +105,11 @@ def sentence(rule: Rule, interface: Interface, shared: t.Sequence[Address]) -> s
 
 def replacement(rule: Rule, interface: Interface, address: Address) -> str:
     """The rule with `snat to` the shared address in the place of `masquerade`."""
-    target = "snat to" if rule.family in ("ip", "ip6") else f"snat {'ip' if address.version == 4 else 'ip6'} to"
+    target = (
+        "snat to"
+        if rule.family in ("ip", "ip6")
+        else f"snat {'ip' if address.version == 4 else 'ip6'} to"
+    )
     texts = []
     for word in rule.words:
         texts.append(f'"{word.text}"' if word.quoted else word.text)

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Whether the nodes are what the inventory says, judged before anything is changed on either.
 
-Enters what `node_info` found on the nodes, leaves sentences.  A node that was not looked at, because
-the play is limited to the other, is not judged.  No key comes here, only their hashes.
+Enters what `node_info` found on the nodes, leaves sentences.  A node that was not looked at,
+because the play is limited to the other, is not judged.  No key comes here, only their hashes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def check_device(interface: Interface, node: str, found: Found, problems: Proble
         problems.add(path, name, f"a device of {node}, which has {known}")
         return
     if device.get("ppp"):
-        problems.add(path, name, "no PPPoE device: its address belongs to one machine, not to a pair")
+        problems.add(
+            path, name, "no PPPoE device: its address belongs to one machine, not to a pair"
+        )
     manager, file = device.get("manager"), device.get("manager_file", "")
     if manager == "systemd-networkd" and file.startswith(OUR_FILES):
         return
@@ -50,7 +52,8 @@ def check_device(interface: Interface, node: str, found: Found, problems: Proble
     if device.get("dynamic"):
         problems.add(
             path, name,
-            f"a device with fixed addresses, and this one gets them by DHCP from {where} on {node}: "
+            f"a device with fixed addresses, and this one gets them by DHCP from {where} on "
+            f"{node}: "
             "take it out there, because DHCP gives an address to one machine, not to a pair",
         )  # fmt: skip
     elif manager in ("ifupdown", "NetworkManager") and interface.manage_addresses:
@@ -97,17 +100,20 @@ def check_connection(cluster: Cluster, node: str, found: Found, problems: Proble
         own = address in [a.ip for a in side.addresses]
         if interface.manage_addresses and here and not own:
             problems.say(
-                f"The controller reaches {node} at {address} on {side.device}, expected that address "
+                f"The controller reaches {node} at {address} on {side.device}, expected that "
+                "address "
                 f"among {interface.path}.nodes.{node}.addresses, because all others are taken off."
             )
 
 
-def check_keys(cluster: Cluster, wanted: Found, found: t.Mapping[str, Found], problems: Problems) -> None:
+def check_keys(
+    cluster: Cluster, wanted: Found, found: t.Mapping[str, Found], problems: Problems
+) -> None:
     """A node never sends with a key that its peer does not have yet.
 
     Nodes are restarted one after the other: until the second one is, one of them works with the
-    deployed keys and the other with the wanted ones.  Where one node has them already, the other has
-    drifted or was left behind by a run that died, and is mended.
+    deployed keys and the other with the wanted ones.  Where one node has them already, the other
+    has drifted or was left behind by a run that died, and is mended.
     """
     ring = {"ids": dict(wanted), "send_key": cluster.send_key}
     if any(state.get("keys") == ring for state in found.values()):
@@ -120,11 +126,11 @@ def check_keys(cluster: Cluster, wanted: Found, found: t.Mapping[str, Found], pr
         send, old_send = str(cluster.send_key), str(deployed.get("send_key"))
         if old.get(send) != wanted.get(send):
             problems.say(
-                f"ha_cluster.send_key is {send}, which {node} does not have yet, expected a key that it "
-                "accepts already: add the new key first, deploy, and then send with it."
+                f"ha_cluster.send_key is {send}, which {node} does not have yet, expected a key "
+                "that it accepts already: add the new key first, deploy, and then send with it."
             )
         elif old_send in old and wanted.get(old_send) != old[old_send]:
             problems.say(
-                f"ha_cluster.keys lacks the key {old_send} that {node} still sends with, expected it to "
-                "stay until the new one has been deployed as send_key."
+                f"ha_cluster.keys lacks the key {old_send} that {node} still sends with, expected "
+                "it to stay until the new one has been deployed as send_key."
             )

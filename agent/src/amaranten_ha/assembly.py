@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From the settings and the state on disk to what the engine starts with; read once, at the start."""
+"""From the settings and the state on disk to what the engine starts with; read once, at start."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operator's tool: `amaranten-ha status | switchover | events | check`, over the control socket.
+"""The operator's tool: `amaranten-ha status | switchover | events | check`, over the control
+socket.
 
 An operator or a monitoring system enters. Exit codes: 0 done or well, 1 refused or not possible,
 2 bad input; `check` has those of Nagios plugins (0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN).
