@@ -39,9 +39,8 @@ class ActionModule(ActionBase):
             result.update(
                 failed=True,
                 msg=f"The packages {', '.join(found['missing'])} are missing and the node's apt "
-                "cannot "
-                f"bring them ({complaint}), expected an archive in its reach, or ha_packages_dir "
-                f"with their .deb files, which is {arguments.get('directory') or 'not set'}.",
+                f"cannot bring them ({complaint}), expected an archive in its reach, or "
+                f"ha_packages_dir with their .deb files, which is {arguments.get('directory') or 'not set'}.",
             )
             return result
         copied = [self.copied(path) for path in wanted]

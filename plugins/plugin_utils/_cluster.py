@@ -184,8 +184,9 @@ class Reader:
             if length != KEY_BYTES:
                 found_text = "is not base64" if length is None else f"has {length} bytes"
                 self.problems.say(
-                    f"ha_cluster.keys[{number}] {found_text}, expected base64 of exactly "
-                    f"{KEY_BYTES} random bytes, as from `head -c {KEY_BYTES} /dev/urandom | base64`."
+                    f"ha_cluster.keys[{number}] {found_text}, expected base64 of "
+                    f"exactly {KEY_BYTES} random bytes, as from "
+                    f"`head -c {KEY_BYTES} /dev/urandom | base64`."
                 )
             elif value in ids.values():
                 twin = next(other for other, known in ids.items() if known == value)

@@ -52,9 +52,9 @@ def check_device(interface: Interface, node: str, found: Found, problems: Proble
     if device.get("dynamic"):
         problems.add(
             path, name,
-            f"a device with fixed addresses, and this one gets them by DHCP from {where} on "
-            f"{node}: "
-            "take it out there, because DHCP gives an address to one machine, not to a pair",
+            f"a device with fixed addresses, and this one gets them by DHCP from {where} "
+            f"on {node}: take it out there, because DHCP gives an address to one machine, "
+            "not to a pair",
         )  # fmt: skip
     elif manager in ("ifupdown", "NetworkManager") and interface.manage_addresses:
         remedy = (
@@ -100,9 +100,9 @@ def check_connection(cluster: Cluster, node: str, found: Found, problems: Proble
         own = address in [a.ip for a in side.addresses]
         if interface.manage_addresses and here and not own:
             problems.say(
-                f"The controller reaches {node} at {address} on {side.device}, expected that "
-                "address "
-                f"among {interface.path}.nodes.{node}.addresses, because all others are taken off."
+                f"The controller reaches {node} at {address} on {side.device}, expected "
+                f"that address among {interface.path}.nodes.{node}.addresses, because all others "
+                "are taken off."
             )
 
 
