@@ -152,14 +152,11 @@ class Node(Namespace):
         text = self.run("nft", "list", "chain", "inet", "fw", "leak")
         return int(text.split("packets ")[1].split()[0])
 
-    def invalid(self) -> int:
-        """How many forwarded packets were dropped as invalid or as new without SYN."""
+    def drops(self) -> list[str]:
+        """The rules that dropped forwarded packets: invalid ones, and new ones without SYN."""
         lines = self.run("nft", "list", "chain", "inet", "fw", "forward").splitlines()
-        return sum(
-            int(line.split("packets ")[1].split()[0])
-            for line in lines
-            if "drop" in line and "packets " in line
-        )
+        counted = [line.strip() for line in lines if "packets" in line and line.endswith("drop")]
+        return [line for line in counted if "packets 0 " not in line]
 
 
 class Pair:
@@ -188,7 +185,7 @@ class Pair:
         return made
 
     def _wire(self) -> None:
-        for bridge in ("lan", "wan", "sync"):
+        for bridge in ("lan", "wan", "sync", "mgmt"):
             self.switch.run("ip", "link", "add", bridge, "type", "bridge")
             self.switch.run("ip", "link", "set", bridge, "up")
         self._port("lan", self.client, f"{CLIENT}/24", f"{CLIENT6}/64")
@@ -197,6 +194,7 @@ class Pair:
             own = node.number + 1
             self._port("lan", node, f"10.71.1.{own}/24", f"fd71:1::{own}/64")
             self._port("wan", node, f"192.0.2.{own}/24", f"2001:db8:71::{own}/64")
+            self._port("mgmt", node, f"10.71.9.{own}/24")
             self._port("sync", node, f"10.71.4.{own}/24", f"fd71:4::{own}/64")
             for name, value in (
                 ("net.ipv4.ip_forward", "1"),

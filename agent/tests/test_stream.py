@@ -42,6 +42,7 @@ messages = st.one_of(
     st.builds(stream.BulkEnd, st.integers(0, 2**64 - 1)),
     st.builds(stream.BarrierPassed, st.integers(0, 2**64 - 1)),
     st.builds(stream.Ask, st.lists(_payload, max_size=5).map(tuple)),
+    st.builds(stream.Locals, st.frozensets(_payload, max_size=5)),
 )
 
 

@@ -62,6 +62,10 @@ class Sync:
             for address in each.own
             if address.version == 4
         }
+        self._own: frozenset[bytes] = frozenset()
+        self._own_said = False
+        self._peer_own: frozenset[bytes] = frozenset()
+        """What the peer has beyond what is declared, a management address for example."""
         self._mirror = Mirror(Scope(self._declared))
         self._source = Source(self._mirror)
         self._copy = Copy(self._mirror)
@@ -128,7 +132,10 @@ class Sync:
             return
         self._facts_due_ns = now_ns + FACTS_NS
         self._trouble = local_facts.conntrack_trouble()
-        tied = self._declared | (local_facts.addresses() - self._shared)
+        own = local_facts.addresses() - self._shared
+        if own != self._own:
+            self._own, self._own_said = own, False
+        tied = self._declared | own | self._peer_own
         if tied != self._mirror.scope.tied:
             self._mirror.scope = Scope(tied)
             self._walker.compare(now_ns)
@@ -185,6 +192,8 @@ class Sync:
             if isinstance(message, stream.State):
                 self._peer = message
                 self._source.confirmed(message, now_ns)
+            elif isinstance(message, stream.Locals):
+                self._peer_own, self._facts_due_ns = message.addresses - self._shared, now_ns
             elif isinstance(message, stream.Ask) and self._source.sending:
                 for key in message.keys:
                     self._walker.look_up(key, now_ns)
@@ -197,7 +206,7 @@ class Sync:
         self._session = self._channel.session
         if self._peer is None:
             return
-        self._peer, self._bulk_given = None, 0
+        self._peer, self._bulk_given, self._own_said = None, 0, False
         self._source.stop()
         if self._role is Role.PASSIVE:
             self._copy.start()
@@ -231,6 +240,9 @@ class Sync:
     # Tell.
 
     def _tell_peer(self, now_ns: int) -> None:
+        if not self._own_said and self._channel.room:
+            self._channel.send(stream.Locals(self._own))
+            self._own_said = True
         while self._channel.room:
             message = self._source.take(now_ns, urgent=self._barrier_asked)
             if message is None:

@@ -213,6 +213,5 @@ class Copy:
 
     def _compare(self, state: stream.State) -> None:
         self.told = state.told
-        if self.complete:
-            share = 1000 * min(len(self.mirror), self.told) // max(self.told, 1)
-            self.share_permille = share if self.told else 1000
+        share = 1000 * min(len(self.mirror), self.told) // max(self.told, 1)
+        self.share_permille = share if self.told else 1000

@@ -140,7 +140,7 @@ def framed(record: bytes) -> bytes:
 # The messages of a session.
 
 _OPS = {op.value: op for op in Op}
-_STATE_KIND, _CHANGES, _BULK_BEGIN, _BULK_END, _BARRIER, _ASK = 1, 2, 3, 4, 5, 6
+_STATE_KIND, _CHANGES, _BULK_BEGIN, _BULK_END, _BARRIER, _ASK, _LOCALS = range(1, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,14 @@ class Ask:
     keys: tuple[bytes, ...]
 
 
-Message = State | Changes | BulkBegin | BulkEnd | BarrierPassed | Ask
+@dataclass(frozen=True, slots=True)
+class Locals:
+    """The sender's own addresses, declared or not: connections of them cannot move."""
+
+    addresses: frozenset[bytes]
+
+
+Message = State | Changes | BulkBegin | BulkEnd | BarrierPassed | Ask | Locals
 _NUMBERED_KINDS: dict[int, type[BulkBegin] | type[BulkEnd] | type[BarrierPassed]] = {
     _BULK_BEGIN: BulkBegin,
     _BULK_END: BulkEnd,
@@ -222,9 +229,10 @@ def encode(message: Message) -> bytes:
         for op, payload in message.changes:
             out += (_CHANGE.pack(op, len(payload)), payload)
         return b"".join(out)
-    if isinstance(message, Ask):
-        keys = [part for key in message.keys for part in (_CHANGE.pack(0, len(key)), key)]
-        return bytes([_ASK]) + b"".join(keys)
+    if isinstance(message, Ask | Locals):
+        kind = _ASK if isinstance(message, Ask) else _LOCALS
+        parts = message.keys if isinstance(message, Ask) else sorted(message.addresses)
+        return bytes([kind]) + b"".join(_CHANGE.pack(0, len(part)) + part for part in parts)
     kind = next(kind for kind, each in _NUMBERED_KINDS.items() if isinstance(message, each))
     return _NUMBERED.pack(kind, message.number)
 
@@ -238,7 +246,9 @@ def decode(data: bytes) -> Message | None:
         if kind == _CHANGES:
             return _decode_changes(data)
         if kind == _ASK:
-            return Ask(tuple(payload for _kind, payload in _parts(data, 1)))
+            return Ask(tuple(payload for _none, payload in _parts(data, 1)))
+        if kind == _LOCALS:
+            return Locals(frozenset(payload for _none, payload in _parts(data, 1)))
         if kind in _NUMBERED_KINDS:
             return _NUMBERED_KINDS[kind](_NUMBERED.unpack(data)[1])
     except (struct.error, KeyError, ValueError) as error:
