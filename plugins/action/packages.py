@@ -40,7 +40,8 @@ class ActionModule(ActionBase):
                 failed=True,
                 msg=f"The packages {', '.join(found['missing'])} are missing and the node's apt "
                 f"cannot bring them ({complaint}), expected an archive in its reach, or "
-                f"ha_packages_dir with their .deb files, which is {arguments.get('directory') or 'not set'}.",
+                "ha_packages_dir with their .deb files, which is "
+                f"{arguments.get('directory') or 'not set'}.",
             )
             return result
         copied = [self.copied(path) for path in wanted]

@@ -72,7 +72,7 @@ def check_foreign_addresses_are_not_touched() -> None:
     bench.node.ip("addr add 10.20.1.77/24 dev lan0")
     with bench.node:
         addresses = Addresses()
-    found = {packed for _, packed in addresses.present()}
+    found = {packed for _family, packed in addresses.present()}
     assert ipaddress.ip_address("10.20.1.77").packed not in found
 
 

@@ -195,11 +195,11 @@ def check_lossy_link_loses_some() -> None:
     bench = Bench()
     host = Asker(bench.lan, HOST)
     bench.node.run("tc", "qdisc", "add", "dev", "lan0", "root", "netem", "loss", "50%")
-    for _ in range(100):
+    for _beat in range(100):
         bench.beat()
     bench.node.run("tc", "qdisc", "del", "dev", "lan0", "root")
     bench.beat()
     arrived: list[int] = []
     while 101 not in arrived:
-        arrived += [sequence for sequence, _ in _beats(host, bench)]
+        arrived += [sequence for sequence, _heard in _beats(host, bench)]
     assert 10 < len(arrived) < 91, f"{len(arrived)} of 101 arrived"
