@@ -156,7 +156,7 @@ def _version(root: Path) -> str:
     text = path.read_text(encoding="utf-8")
     found = re.search(r"""^__version__(?::[^=]+)? = ["']([^"']+)["']$""", text, re.MULTILINE)
     if found is None:
-        raise ArchiveError("%s has no line such as: __version__ = \"1.2.3\"" % path)
+        raise ArchiveError('%s has no line such as: __version__ = "1.2.3"' % path)
     return found.group(1)
 
 
