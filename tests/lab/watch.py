@@ -149,10 +149,14 @@ class Watch:
             raise LabError(f"cannot record {', '.join(self.ports)}: {first}")
         return self
 
-    def __exit__(self, *_details: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_details: object) -> None:
         process = self._process
         assert process is not None
         with self._stack:
+            if kind is not None:  # nobody will ask for the frames
+                process.kill()
+                process.communicate()
+                return
             process.communicate(timeout=60)
             self._file.seek(0)
             self.frames = self._read(self._file.read())
