@@ -37,7 +37,19 @@ KERNEL_PACKAGE = "linux-image-amd64"
 PACKAGES = ("python3", "python3-cryptography", "nftables", "iproute2", "conntrack")
 
 # Never unpacked, although a dependency: nothing of them runs in the guest.
-LEFT_OUT = frozenset({"debconf", "dpkg", "tar", "tzdata", "media-types", "readline-common"})
+LEFT_OUT = frozenset(
+    {
+        "debconf",
+        "dpkg",
+        "libdb5.3",
+        "libdb5.3t64",
+        "libsqlite3-0",
+        "media-types",
+        "readline-common",
+        "tar",
+        "tzdata",
+    }
+)
 
 # Loaded by init in this order, after what each depends on; names without a file are built in.
 MODULES = (
@@ -82,7 +94,7 @@ MODULES = (
 # Directories of the unpacked packages that no check needs; the smaller, the sooner it boots.
 PRUNED = (
     "usr/share",
-    "usr/lib/python3/dist-packages/cryptography/hazmat/backends/openssl/__pycache__",
+    "usr/lib/x86_64-linux-gnu/gconv",
     "usr/lib/python{python}/test",
     "usr/lib/python{python}/idlelib",
     "usr/lib/python{python}/lib2to3",
@@ -92,6 +104,8 @@ PRUNED = (
     "usr/lib/python{python}/tkinter",
     "usr/lib/python{python}/distutils",
     "usr/lib/python{python}/unittest",
+    "usr/lib/python{python}/asyncio",
+    "usr/lib/python{python}/xml",
 )
 
 

@@ -8,7 +8,9 @@ service: dump here, record, create there.
 
 from __future__ import annotations
 
-from amaranten_ha.core import flow
+import re
+
+from amaranten_ha.core import flow, rewrite
 from amaranten_ha.core.scope import Scope
 from amaranten_ha.io.netlink import CREATE_EXCLUSIVE, CT_NEW, Dump, Request, Table
 
@@ -38,11 +40,10 @@ table inet nat {{
 
 FILTER = """
 table inet fw {
-    counter refused { }
     chain forward {
         type filter hook forward priority 0; policy drop;
-        ct state invalid counter name refused drop
-        meta l4proto tcp ct state new tcp flags & (fin|syn|rst|ack) != syn counter name refused drop
+        ct state invalid counter drop
+        meta l4proto tcp ct state new tcp flags & (fin|syn|rst|ack) != syn counter drop
         ct state established,related accept
         iifname lan0 ct state new accept
         ct status dnat accept
@@ -107,8 +108,8 @@ class Routers:
 
     def refused(self, router: Net) -> int:
         """Packets that the router dropped as invalid, or as new without being a SYN."""
-        shown = router.run("nft", "list", "counter", "inet", "fw", "refused")
-        return int(shown.split("packets")[1].split()[0])
+        shown = router.run("nft", "list", "chain", "inet", "fw", "forward")
+        return sum(int(each) for each in re.findall(r"counter packets (\d+)", shown))
 
 
 def entries(router: Net) -> list[flow.Entry]:
@@ -135,8 +136,8 @@ def create(router: Net, told: list[tuple[int, bytes]]) -> dict[int, int]:
 
 def replicate(source: Net, target: Net) -> list[flow.Entry]:
     """What the two sync services do, without the wire: every entry travels as a record."""
-    travelled = [flow.parse(flow.record(each)) for each in entries(source)]
-    refused = create(target, [(each.family, flow.creation(each)) for each in travelled])
+    travelled = [flow.parse(each.record) for each in entries(source)]
+    refused = create(target, [(each.family, rewrite.creation(each)) for each in travelled])
     if refused:
         raise AssertionError(f"the kernel refused: {refused}")
     return travelled
