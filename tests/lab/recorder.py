@@ -15,8 +15,8 @@ import struct
 import sys
 import time
 
-# time in monotonic ns, port number, direction, length on the wire, length kept
-RECORD = struct.Struct("!QBBHH")
+# time in monotonic ns, port number, direction, length of what was kept
+RECORD = struct.Struct("!QBBH")
 IN, OUT, END = 0, 1, 255
 KEPT = 128
 BUFFER = 64 * 1024 * 1024
@@ -67,13 +67,13 @@ def drain(port, number, out):
     offset_ns = clock_offset_ns()
     for _turn in range(DRAIN_MAX):
         try:
-            data, extra, _flags, source = port.recvmsg(KEPT, 64, socket.MSG_TRUNC)
+            data, extra, _flags, source = port.recvmsg(KEPT, 64)
         except BlockingIOError:
             return
         seconds, nanoseconds = struct.unpack("qq", extra[0][2][:16])
         at_ns = seconds * 1_000_000_000 + nanoseconds + offset_ns
         direction = OUT if source[2] == PACKET_OUTGOING else IN
-        out.write(RECORD.pack(at_ns, number, direction, len(data), len(data)) + data)
+        out.write(RECORD.pack(at_ns, number, direction, len(data)) + data)
 
 
 def main(ethertypes, *names):
@@ -99,7 +99,7 @@ def main(ethertypes, *names):
         for port in ports:
             counted = port.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
             lost += struct.unpack("II", counted)[1]
-        out.write(RECORD.pack(lost, END, 0, 0, 0))
+        out.write(RECORD.pack(lost, END, 0, 0))
 
 
 if __name__ == "__main__":

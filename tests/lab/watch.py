@@ -165,7 +165,7 @@ class Watch:
         frames: list[Frame] = []
         place = 0
         while place < len(data):
-            at_ns, number, way, _wire_length, kept = RECORD.unpack_from(data, place)
+            at_ns, number, way, kept = RECORD.unpack_from(data, place)
             place += RECORD.size
             if number == END:
                 if at_ns:
