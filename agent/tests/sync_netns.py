@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -101,9 +102,11 @@ class Talk:
         return True
 
     def close(self) -> None:
-        """Close both ends."""
-        self.near.close()
-        self.far.close()
+        """Cut both ends off, so that nothing of this connection is sent in a later test."""
+        for end in (self.near, self.far):
+            if end.fileno() >= 0 and end.type == socket.SOCK_STREAM:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end.close()
 
 
 def tcp(near: Namespace, far: Namespace, to: str, listen: str, port: int, dport: int = 0) -> Talk:
