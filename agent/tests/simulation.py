@@ -61,6 +61,9 @@ class Machine:
     lease_until_ns: int = 0
     voice_until_ns: int = 0
     last_active: int = 0
+    epoch: int = 0
+    no_carrier: bool = False
+    """No link of this machine has carrier."""
     starts_ns: int = 0
     inbox: list[tuple[int, int, str, object]] = field(default_factory=list)
     announcer: Announcer = field(default_factory=Announcer)
@@ -189,12 +192,16 @@ class World:
         machine.lease_until_ns = machine.voice_until_ns = 0
         session = machine.number * 1000 + machine.sessions
         machine.heart = Node(
-            plan(machine.number, machine.profile), session, machine.last_active, self.now_ns
+            plan(machine.number, machine.profile),
+            session,
+            machine.last_active,
+            self.now_ns,
+            machine.epoch,
         )
         machine.beat_due_ns = machine.beat_ns = machine.planned_ns = self.now_ns
         machine.announcer.stop()
         for link in machine.heart.plan.links:
-            machine.heart.set_carrier(link.number, True, self.now_ns)
+            machine.heart.set_carrier(link.number, not machine.no_carrier, self.now_ns)
 
     def _turn(self, machine: Machine, arrived: list[tuple[int, int, str, object]]) -> None:
         node, now_ns = machine.heart, self.now_ns
@@ -231,7 +238,7 @@ class World:
             for link in node.plan.links:
                 for address in link.shared:
                     self._deliver(machine, link.number, "answer", (address, machine.mac))
-        machine.last_active = node.last_active
+        machine.last_active, machine.epoch = node.last_active, node.epoch
         due_ns = (machine.beat_due_ns, node.due_ns(now_ns), machine.announcer.next_ns(1 << 62))
         machine.planned_ns = max(min(due_ns), now_ns)
 

@@ -37,6 +37,14 @@ def test_cold_start_elects_the_one_that_was_active_last() -> None:
     assert world.machines[2].heart.epoch == 10
 
 
+def test_cold_start_passes_over_the_one_without_a_service_carrier() -> None:
+    world = World()
+    world.machines[1].no_carrier = True
+    world.run(3000)
+    assert world.machines[2].role is ACTIVE
+    assert world.machines[1].heart.hand_over_reasons(world.now_ns)
+
+
 def test_nothing_moves_in_quiet_times(world: World) -> None:
     world.run(20_000)
     assert world.roles() == (ACTIVE, PASSIVE)
@@ -230,3 +238,17 @@ def test_epochs_never_repeat(world: World) -> None:
         world.run(2000)
         seen.append(world.machines[3 - number].heart.epoch)
     assert seen == sorted(set(seen))
+
+
+def test_a_passive_that_reboots_alone_claims_no_epoch_that_was_used_before() -> None:
+    world = World()
+    world.settle()
+    world.machines[1].heart.switchover = "operator"
+    world.run(1000)
+    used = world.machines[2].heart.epoch
+    world.power_off(1)
+    world.power_off(2)
+    world.power_on(1)
+    world.run(16_000)
+    assert world.machines[1].role is ACTIVE
+    assert world.machines[1].heart.epoch > used

@@ -44,8 +44,9 @@ def plan_of(settings: Settings) -> NodePlan:
     )
 
 
-def last_active_epoch() -> int:
-    """Return the last epoch in which this node was active, as sync wrote it; 0 if never."""
+def remembered_epochs() -> tuple[int, int]:
+    """Return (last active, highest known) epoch, as sync wrote them; zeros if there are none."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return int(json.loads((STATE_PATH / "epoch.json").read_text())["last_active"])
-    return 0
+        found = json.loads((STATE_PATH / "epoch.json").read_text())
+        return int(found["last_active"]), int(found["epoch"])
+    return 0, 0

@@ -31,8 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.run(options))
     except HaError as error:
         if options.run is _check:
-            print(f"UNKNOWN - {error}")
-            return 3
+            return _verdict(3, "UNKNOWN", str(error), options)
         print(error, file=sys.stderr)
         return 1
 
@@ -116,15 +115,18 @@ def _events(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     status = ask(SOCKET_PATH, {"op": "status"}, _ANSWER_S)
     peer = status["peer"]
-    roles = f"{status['node']} {status['role']}, {peer['node']} {peer['role']} ({peer['state']})"
-    nobody_active = status["role"] != "active" and peer["role"] != "active"
-    if status["role"] == "fault" or nobody_active:
-        code, word = 2, "CRITICAL"
-    elif not status["ready"]:
-        code, word = 1, "WARNING"
-    else:
-        code, word = 0, "OK"
-    text = "; ".join([roles, *status["reasons"]])
+    peer_role = peer["role"] if peer["state"] in ("alive", "silent") else peer["state"]
+    active = [status["role"], peer_role].count("active")
+    text = f"{status['node']} {status['role']}, {peer['node']} {peer_role}"
+    text = "; ".join([text, *status["reasons"]])
+    if active != 1 or status["role"] == "fault":
+        return _verdict(2, "CRITICAL", text, options)
+    if not status["ready"]:
+        return _verdict(1, "WARNING", text, options)
+    return _verdict(0, "OK", text, options)
+
+
+def _verdict(code: int, word: str, text: str, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"code": code, "state": word, "text": text}))
     else:

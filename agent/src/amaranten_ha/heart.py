@@ -20,7 +20,7 @@ import time
 from typing import Any
 
 from amaranten_ha import report
-from amaranten_ha.assembly import last_active_epoch, plan_of
+from amaranten_ha.assembly import plan_of, remembered_epochs
 from amaranten_ha.core.announcer import Announcer
 from amaranten_ha.core.beat import ETHERTYPE, Kind, Replica, ReplicaState, Role
 from amaranten_ha.core.ether import answer
@@ -50,7 +50,8 @@ class Heart:
     def __init__(self, settings: Settings) -> None:
         now_ns = time.monotonic_ns()
         self._settings = settings
-        self._node = Node(plan_of(settings), secrets.randbits(63), last_active_epoch(), now_ns)
+        session, (last_active, epoch) = secrets.randbits(63), remembered_epochs()
+        self._node = Node(plan_of(settings), session, last_active, now_ns, epoch)
         self._timing = settings.timing
         self._ports = [Port(each, settings.cluster.id) for each in settings.interfaces]
         self._links = Links(each.device for each in settings.interfaces)
@@ -205,8 +206,10 @@ class Heart:
             self._waiting.say({"ok": done, "reasons": reasons})
             self._waiting = None
         withdrawn = before is Role.HANDING_OVER and rule.to is Role.ACTIVE
-        if rule.to in (Role.ACTIVE, Role.PASSIVE) and not withdrawn:
-            follow_role(rule.to.word)
+        if rule.to is Role.ACTIVE and not withdrawn:
+            follow_role("active")
+        elif rule.to in (Role.PASSIVE, Role.FAULT):
+            follow_role("passive")
 
     def _stop_if_asked(self, now_ns: int) -> None:
         node = self._node

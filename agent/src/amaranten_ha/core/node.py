@@ -26,7 +26,9 @@ _ACTIVE_ROLES = (Role.ACTIVE, Role.HANDING_OVER)
 class Node:
     """The engine of one node."""
 
-    def __init__(self, plan: NodePlan, session: int, last_active: int, now_ns: int) -> None:
+    def __init__(
+        self, plan: NodePlan, session: int, last_active: int, now_ns: int, epoch: int = 0
+    ) -> None:
         self.plan = plan
         self.timing = plan.timing
         self.role = Role.STARTING
@@ -35,7 +37,7 @@ class Node:
         self.session = session
         self.sequence = 0
         self.last_active = last_active
-        self.epoch = last_active
+        self.epoch = max(epoch, last_active)
         self.claim: Claim | None = None
         self.held = False
         self.replica = Replica()
@@ -203,9 +205,7 @@ class Node:
             fault=fault,
             held=self.held,
             grace=now_ns < self._grace_until_ns,
-            carrier=any(
-                self.pulse.links[link.number].usable for link in self.plan.links if link.service
-            ),
+            carrier=self._has_carrier(),
             third_party=self.third_party(now_ns),
             nobody_active_ns=now_ns - self._active_seen_ns,
             alone_ns=now_ns - alone_since_ns,
@@ -215,6 +215,12 @@ class Node:
             defended_ns=self._defended_ns,
             barrier=self.replica.barrier,
         )
+
+    def _has_carrier(self) -> bool:
+        return any(self.pulse.links[link.number].usable for link in self.plan.links if link.service)
+
+    def _is_eligible(self) -> bool:
+        return self.role is not Role.FAULT and not self.held and self._has_carrier()
 
     def third_party(self, now_ns: int) -> bool | None:
         """Say whether a gateway answered lately; None if there is none to ask."""
@@ -265,7 +271,7 @@ class Node:
                 True,
                 self.role,
                 self.held,
-                self.role is not Role.FAULT,
+                self._is_eligible(),
                 pulse.silent_ns(now_ns) < self.timing.dead_ms * MS_NS,
                 self.replica,
             )
@@ -304,7 +310,7 @@ class Node:
         flags = Flag(0)
         if self.held:
             flags |= Flag.HELD
-        if self.role is not Role.FAULT and not self.held:
+        if self._is_eligible():
             flags |= Flag.ELIGIBLE
         if self.claim is not None and self.claim.standing:
             flags |= Flag.STANDING
