@@ -85,7 +85,7 @@ node:
         answers.
       type: str
       sample: passive
-    keys:
+    key_ring:
       description: Key ids of the deployed agent with a hash of each, and the one it sends with.
       type: dict
       sample: {ids: {"1": 9f86d081}, send_key: 1}
@@ -144,7 +144,7 @@ def main():
         "nftables_unit": nftables_unit(node),
         "resolv_conf_is_link": os.path.islink("/etc/resolv.conf"),
         "role": agent_status(node).get("role", ""),
-        "keys": describe(*parse(read(KEYS_TOML) or "")),
+        "key_ring": describe(*parse(read(KEYS_TOML) or "")),
     }
     module.exit_json(changed=False, node=found)
 

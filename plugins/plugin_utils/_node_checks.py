@@ -116,10 +116,10 @@ def check_keys(
     has drifted or was left behind by a run that died, and is mended.
     """
     ring = {"ids": dict(wanted), "send_key": cluster.send_key}
-    if any(state.get("keys") == ring for state in found.values()):
+    if any(state.get("key_ring") == ring for state in found.values()):
         return
     for node, state in found.items():
-        deployed = state.get("keys") or {}
+        deployed = state.get("key_ring") or {}
         old = deployed.get("ids") or {}
         if not old:
             continue
