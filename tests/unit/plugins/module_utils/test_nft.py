@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What two listings must agree in to be the same ruleset, and what nft's complaints become."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.amaranten.ha.plugins.module_utils._nft import (
+    Nft,
+    NftError,
+    canonical,
+    gist,
+    replacement,
+)
+
+
+def listing(handle=1, packets=0, elements=(), flags=(), rule="accept"):
+    """A table as nft prints it."""
+    return {
+        "nftables": [
+            {"metainfo": {"version": "1.0.6"}},
+            {"table": {"family": "inet", "name": "edge", "handle": handle}},
+            {
+                "set": {
+                    "family": "inet",
+                    "name": "s",
+                    "table": "edge",
+                    "handle": handle + 1,
+                    "flags": list(flags),
+                    "elem": list(elements),
+                }
+            },
+            {
+                "rule": {
+                    "handle": handle + 2,
+                    "expr": [
+                        {"counter": {"packets": packets, "bytes": 60 * packets}},
+                        {rule: None},
+                    ],
+                }
+            },
+        ]
+    }
+
+
+def test_what_moves_by_itself_is_no_difference():
+    assert canonical(listing()) == canonical(listing(handle=40, packets=9))
+    assert canonical(listing(elements=["a", "b"])) == canonical(listing(elements=["b", "a"]))
+    for flag in ("dynamic", "timeout"):
+        assert canonical(listing(flags=[flag])) == canonical(listing(flags=[flag], elements=["a"]))
+
+
+def test_what_somebody_changed_is_one():
+    assert canonical(listing()) != canonical(listing(rule="drop"))
+    assert canonical(listing()) != canonical(listing(elements=["a"]))
+
+
+def test_a_complaint_is_its_first_sentence():
+    assert (
+        gist("/run/x.nft:3:5-9: Error: No such file or directory\nfoo bar\n    ^^^^^")
+        == "No such file or directory"
+    )
+    assert gist("\n") == "nft failed without a word"
+
+
+def test_a_refusal_is_an_error_with_the_complaint():
+    nft = Nft(
+        lambda arguments: (1, "", "x:1:1-1: Error: syntax error, unexpected end of file"), "nft"
+    )
+    with pytest.raises(NftError, match="syntax error"):
+        nft.check("/run/x")
+
+
+def test_tables_are_named_one_by_one():
+    calls = []
+
+    def run(arguments):
+        calls.append(arguments)
+        return 0, json.dumps({"nftables": [{"table": {"family": "ip", "name": "a"}}]}), ""
+
+    nft = Nft(run, "/usr/sbin/nft")
+    assert nft.tables() == ["ip a"]
+    nft.text("ip a")
+    assert calls[-1] == ["/usr/sbin/nft", "-s", "list", "table", "ip", "a"]
+
+
+def test_a_table_is_removed_whether_it_exists_or_not():
+    assert replacement(["ip a", "inet b"]) == (
+        "table ip a\ndelete table ip a\ntable inet b\ndelete table inet b\n"
+    )
