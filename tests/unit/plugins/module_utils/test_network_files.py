@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""systemd-networkd's files."""
+"""systemd-networkd's files: own addresses, what they keep, and never a shared one."""
 
 from __future__ import annotations
 

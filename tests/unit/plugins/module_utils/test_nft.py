@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from ansible_collections.amaranten.ha.plugins.module_utils._nft import (
     Nft,
     NftError,

@@ -8,7 +8,6 @@ import os
 import subprocess
 
 import pytest
-
 from ansible_collections.amaranten.ha.plugins.module_utils._nft import NftError
 from ansible_collections.amaranten.ha.plugins.module_utils._rollback import Rollback
 

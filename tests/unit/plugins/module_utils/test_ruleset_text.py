@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import RulesetText
 
 TEXT = """\

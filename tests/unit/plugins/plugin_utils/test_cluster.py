@@ -135,9 +135,7 @@ def test_a_logical_name_must_be_usable_as_a_define(name):
         (at(LAN + ".shared", ["169.254.1.1/16"]), ["no IPv4 link-local address"]),
         (
             at("interfaces.wan.shared", ["10.20.0.1/16"]),
-            [
-                "ha_cluster.interfaces.wan is 10.20.0.0/16, expected networks apart from 10.20.1.0/24"
-            ],
+            ["ha_cluster.interfaces.wan is 10.20.0.0/16, expected networks apart from"],
         ),
         (pair(routes=[{"via": "10.99.0.1"}]), ["ha_cluster.routes[0].via is 10.99.0.1"]),
         (pair(routes=[{"via": "10.20.1.1"}]), ["another machine than the pair itself"]),

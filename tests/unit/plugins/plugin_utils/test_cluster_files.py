@@ -64,10 +64,10 @@ def test_the_agents_file():
         pair(routes=[{"via": "198.51.100.254"}, {"to": "10.9.0.0/16", "via": "10.20.1.9"}])
     )
     text = files.agent_toml(cluster, "fw-b", "table inet edge {}")
-    head, dummy, rest = text.partition("[cluster]")
+    head, _dummy, rest = text.partition("[cluster]")
     assert "[cluster]" + rest == AGENT_TOML
-    assert re.search(r'^config_digest = "[0-9a-f]{16}"$', head, re.M)
-    assert re.search(r'^ruleset_digest = "[0-9a-f]{16}"$', head, re.M)
+    assert re.search(r'^config_digest = "[0-9a-f]{16}"$', head, re.MULTILINE)
+    assert re.search(r'^ruleset_digest = "[0-9a-f]{16}"$', head, re.MULTILINE)
     assert KEY not in text
 
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import RulesetText
 from ansible_collections.amaranten.ha.plugins.plugin_utils import _cluster_files as files
 from ansible_collections.amaranten.ha.plugins.plugin_utils._masquerade import findings, source_line

@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 
 import pytest
-
 from ansible_collections.amaranten.ha.plugins.plugin_utils._node_checks import (
     check_keys,
     check_node,
@@ -104,10 +103,10 @@ def test_somebody_else_may_manage_the_addresses_but_not_by_dhcp():
 
 def keys(wanted, send, *deployed):
     """What is said about a change of keys; deployed: (ids, the one that is sent with) per node."""
-    raw = pair(keys=dict(zip((1, 2), (KEY, OTHER_KEY))), send_key=send)
+    raw = pair(keys=dict(zip((1, 2), (KEY, OTHER_KEY), strict=False)), send_key=send)
     found = {
         node: {"keys": {"ids": ids, "send_key": key}} if ids else {"keys": {"ids": {}}}
-        for node, (ids, key) in zip(("fw-a", "fw-b"), deployed)
+        for node, (ids, key) in zip(("fw-a", "fw-b"), deployed, strict=False)
     }
     problems = Problems()
     check_keys(cluster_of(raw), wanted, found, problems)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The last line of a deployment."""
+"""The last line of a deployment: who is active, and whether the other one would take over."""
 
 from __future__ import annotations
 
