@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, parents=[prefix])
 
     add("up", "make the lab, or mend what is there")
+    add("image", "build the node image now, if the cache lacks it; `up` does that as well")
     add("down", "remove everything that the lab made").add_argument(
         "--all", action="store_true", help="every lab that has disks on this machine"
     )
@@ -91,6 +92,8 @@ def perform(arguments: argparse.Namespace) -> int:
     if command == "up":
         lab.up()
         show(lab)
+    elif command == "image":
+        print(lab.make_image())
     elif command == "down":
         take_down_all() if arguments.all else lab.down()
     elif command == "status":

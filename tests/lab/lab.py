@@ -87,6 +87,12 @@ class Lab:
 
     # Up and down ---------------------------------------------------------------------------
 
+    def make_image(self) -> Path:
+        """Have the node image in the cache, which takes a while only the first time."""
+        need_root()
+        image.need_tools()
+        return image.image_root()
+
     def up(self) -> None:
         """Bring the whole lab up; what is there and sound is kept."""
         need_root()
