@@ -65,7 +65,8 @@ class ActionModule(ActionBase):
         if node in rulesets:
             source, text = rulesets[node]
             result["ruleset"] = text
-            result["agent_toml"] = files.agent_toml(cluster, node, source)
+            result["agent_toml"] = files.agent_toml(cluster, node)
+            result["digests_toml"] = files.digests_toml(cluster, source)
         return result
 
     def pair(self, variables: dict[str, t.Any]) -> tuple[Cluster, dict[str, tuple[str, str]]]:
@@ -134,7 +135,10 @@ class ActionModule(ActionBase):
 
     def rulesets(self, variables: dict[str, t.Any], cluster: Cluster) -> dict[str, tuple[str, str]]:
         """The operator's template for both nodes, looked through for what must not be in it."""
-        path = self.find_template(variables, cluster.ruleset)
+        # On the controller's own host there is no inventory_dir: that of a node is meant anyway.
+        theirs = variables["hostvars"].raw_get(cluster.primary)
+        places = [theirs.get("inventory_dir"), variables.get("playbook_dir")]
+        path = self.find_template(places, cluster.ruleset)
         with open(path, encoding="utf-8") as file:
             source = file.read()
         problems = Problems()
@@ -148,10 +152,10 @@ class ActionModule(ActionBase):
             found[node] = (source, files.defines(cluster, node) + rendered)
         return found
 
-    def find_template(self, variables: dict[str, t.Any], name: str) -> str:
+    def find_template(self, beside: t.Sequence[object], name: str) -> str:
         """The operator's own template first, the one that ships with the collection last."""
         places = []
-        for place in (variables.get("inventory_dir"), variables.get("playbook_dir")):
+        for place in beside:
             if place:
                 places += [os.path.join(str(place), "templates"), str(place)]
         places.append(os.path.join(COLLECTION_ROOT, "roles", "firewall", "templates"))
