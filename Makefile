@@ -48,8 +48,8 @@ test: venv ## everything: units, house, lint, sanity, kernels, lab; one closing 
 	@$(MAKE) --no-print-directory agent packages
 	@$(pytest) agent/tests tests/house tests/tools tests/gatekeeping tests/kernels tests/integration
 
-test-fast: venv ## what one runs at every save, under 30 s: agent units, house, ruff, mypy
-	@$(pytest) -q agent/tests tests/house tests/gatekeeping/test_python.py
+test-fast: venv ## at every save, under 30 s: agent units without namespaces, house, ruff, mypy
+	@$(pytest) -q -m "not live" agent/tests tests/house tests/gatekeeping/test_python.py
 
 test-kernels: venv agent ## the kernel facts on the kernels of Debian 12 and 13, in qemu
 	@tools/apt-need kernels

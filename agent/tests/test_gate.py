@@ -16,7 +16,10 @@ import pytest
 from gate_bench import LAN, MGMT, WAN
 from gate_node import TOKEN, Node, closed, running_node
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,10 @@ from gate_bench import LAN, WAN
 from gate_frames import Beat
 from gate_node import Node, closed, running_node
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
 
 LEASE_MS = 1404
 LINGER_MS = 104

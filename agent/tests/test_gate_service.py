@@ -24,7 +24,10 @@ from amaranten_ha.io.gate import GateKeeper, GateReader, GateState, plan_of
 from amaranten_ha.io.nft_channel import Channel
 from amaranten_ha.settings import load
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
 
 
 @pytest.fixture

@@ -21,7 +21,10 @@ from gate_bench import (
 )
 from gate_frames import RESTARTING, Beat
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
 
 CPU_MAX_S = 0.4
 FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 NAMES = (f"hl{os.getpid()}a", f"hl{os.getpid()}b")
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
+]
 SOURCE = Path(__file__).parents[1] / "src"
 PRELUDE = """
 import ipaddress, sys, time, select

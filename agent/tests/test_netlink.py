@@ -33,7 +33,10 @@ from amaranten_ha.io.netlink import (
     Table,
 )
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
+]
 
 
 @pytest.fixture(scope="module")

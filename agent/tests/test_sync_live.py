@@ -30,7 +30,10 @@ from sync_pair import (
     Pair,
 )
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
+]
 
 CLASSES: dict[str, Callable[[Pair], Talk]] = {
     "tcp snat": lambda pair: tcp(pair.client, pair.server, SERVER, SERVER, 5001),
