@@ -26,7 +26,6 @@ packages: venv ## build/packages: the .deb files that a bare node needs and cann
 	@$(python) tools/fetch_packages.py
 
 lab: venv ## boot the lab: two Debian nodes, their networks, a client, a server, a host on dmz
-	@tools/apt-need lab
 	@$(python) -m tests.lab up $(prefix)
 
 lab-down: venv ## remove the lab, and only that
@@ -36,7 +35,6 @@ lab-status: venv ## what of the lab is up
 	@$(python) -m tests.lab status $(prefix)
 
 demo: venv ## deploy the pair in the lab, cut the active node's power under traffic, show what happened
-	@tools/apt-need lab
 	@$(MAKE) --no-print-directory agent packages
 	@$(python) -m tests.demo $(prefix)
 
@@ -79,6 +77,6 @@ units: venv ## ansible-test units on both
 pins: venv ## resolve requirements/*.in anew into the exact pins of requirements/*.txt
 	@$(python) tools/resolve_pins.py
 
-clean: ## remove build/ and caches (not .venv, not a running lab: `make lab-down` first)
-	@rm -rf build/ansible-test build/packages build/mypy build/ruff build/pytest build/demo
+clean: ## remove what was built below build/ (not .venv, not a lab: `make lab-down` does that)
+	@find build -mindepth 1 -maxdepth 1 -not -name 'lab*' -exec rm -rf {} + 2>/dev/null || true
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
