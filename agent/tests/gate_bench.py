@@ -43,8 +43,6 @@ SHARED6 = {LAN: "fd20:1::1", WAN: "2001:db8:51::1"}
 HOST6 = {LAN: "fd20:1::100", WAN: "2001:db8:51::100"}
 
 CONFIG = """
-config_digest = "0123456789abcdef"
-ruleset_digest = "0123456789abcdef"
 [cluster]
 id = 7
 name = "edge"

@@ -313,8 +313,6 @@ class Pair:
 def _configuration(number: int) -> str:
     own, peer = number + 1, 4 - number
     text = f"""
-config_digest = "0123456789abcdef"
-ruleset_digest = "0123456789abcdef"
 [cluster]
 id = 71
 name = "sy"

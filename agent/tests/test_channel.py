@@ -39,7 +39,7 @@ def settings(number: int, port: int, keys: KeyRing = KEYS) -> Settings:
         shared=(),
     )  # fmt: skip
     return Settings(
-        config_digest="0" * 16, ruleset_digest="0" * 16, cluster=Cluster(7, "edge", "virtual"),
+        cluster=Cluster(7, "edge", "virtual"),
         node=Node("fw-a", number), peer=Node("fw-b", 3 - number), interfaces=(sync,),
         replication=Replication(port), gateways=(), keys=keys,
     )  # fmt: skip

@@ -10,11 +10,9 @@ import pytest
 
 from amaranten_ha.__main__ import main
 from amaranten_ha.core.errors import ConfigurationError
-from amaranten_ha.settings import load
+from amaranten_ha.settings import load, load_digests
 
 CONFIG = """
-config_digest = "0123456789abcdef"
-ruleset_digest = "fedcba9876543210"
 [cluster]
 id = 7
 name = "edge"
@@ -97,6 +95,17 @@ def test_a_bad_key_is_named_by_its_id_and_never_shown(tmp_path: Path, value: str
         load(config, keys)
     assert str(keys) in str(caught.value)
     assert value not in str(caught.value)
+
+
+def test_fingerprints_are_read_apart_and_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "digests.toml"
+    path.write_text('config = "0123456789abcdef"\nruleset = "fedcba9876543210"\n')
+    digests = load_digests(path)
+    assert digests.config.hex() == "0123456789abcdef"
+    assert digests.ruleset.hex() == "fedcba9876543210"
+    path.write_text('config = "0123"\nruleset = "fedcba9876543210"\n')
+    with pytest.raises(ConfigurationError, match="config is '0123': expected 16 hexadecimal"):
+        load_digests(path)
 
 
 def test_a_service_without_its_files_ends_with_code_2_and_one_sentence(

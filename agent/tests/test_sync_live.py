@@ -146,14 +146,22 @@ def test_a_bulk_transfer_survives_power_loss(pair: Pair) -> None:
 
 def test_closing_and_the_end_of_a_connection_are_told(pair: Pair, talks: dict[str, Talk]) -> None:
     ending = talks["tcp snat"]
-    ending.near.close()
-    ending.far.close()
+    ending.near.shutdown(socket.SHUT_WR)
+    assert ending.far.recv(1) == b""
+    ending.far.shutdown(socket.SHUT_WR)
+    assert ending.near.recv(1) == b""
 
-    def state() -> str:
-        found = [line for line in pair.b.entries("-p", "tcp") if f"dst={SERVER} " in line]
-        return found[0].split()[3]
+    def states() -> list[str]:
+        """The state of this connection on A and on B."""
+        tables = [node.entries("-p", "tcp") for node in (pair.a, pair.b)]
+        return [
+            line.split()[3]
+            for table in tables
+            for line in table
+            if "dport=5001 " in line and CLIENT in line
+        ]
 
-    wait_for(lambda: state() == "TIME_WAIT", 5, "the copy closes too")
+    wait_for(lambda: states() == ["TIME_WAIT"] * 2, 5, "the connection closes on both")
     pair.a.run("conntrack", "-D", "-p", "udp", check=False)
     pair.b.wait_report(entries=len(CLASSES) - 2)
     assert not [line for line in pair.b.entries() if line.startswith("udp")]

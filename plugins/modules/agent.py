@@ -45,6 +45,12 @@ options:
       - So that check mode tells the truth while the files are not there yet.
     type: dict
     required: true
+  digests:
+    description:
+      - The content of C(digests.toml), the fingerprints that the two agents compare.
+      - An agent that runs is told about new ones; nothing is restarted for them.
+    type: str
+    required: true
   force:
     description: Restart an active node even if its peer would not take over, which interrupts
       traffic.
@@ -65,6 +71,7 @@ EXAMPLES = r"""
     release: 0.1.0-0123456789ab
     files:
       /etc/amaranten-ha/agent.toml: "{{ pair.agent_toml | hash('sha256') }}"
+    digests: "{{ pair.digests_toml }}"
 """
 
 RETURN = r"""
@@ -78,6 +85,7 @@ reasons:
 
 import json
 import os
+import re
 import shutil
 import time
 
@@ -99,7 +107,7 @@ POLL_S = 0.25
 class Plan(object):
     """What has to be started, switched or restarted."""
 
-    def __init__(self, release, services, wanted):
+    def __init__(self, release, services, wanted, digests, known):
         self.wanted = dict(wanted)
         self.wanted[CURRENT] = digest(release)
         self.release = release
@@ -112,6 +120,10 @@ class Plan(object):
             self.reasons.append("the current version is %s" % (self.old_release or "not set"))
         self.reasons += ["%s is not running" % name for name in self.start]
         self.reasons += ["%s runs with an older %s" % item for item in self.outdated]
+        asked = dict(re.findall(r'^(config|ruleset) = "([0-9a-f]+)"$', digests, re.MULTILINE))
+        self.reload = bool(known) and not self.restart and known != asked
+        if self.reload:
+            self.reasons.append("the agent compares older fingerprints")
 
     @property
     def restart(self):
@@ -142,10 +154,20 @@ class Agent(object):
             self.systemctl(["restart"] + list(self.services.names))
         elif plan.start:
             self.systemctl(["start"] + plan.start)
+        if plan.reload:
+            self.reload()
         self.services.stamp(plan.wanted)
         if plan.restart:
             self.await_well(before)
         self.prune(plan)
+
+    def reload(self):
+        """Tell the agent the new fingerprints."""
+        code, out, error = self.module.run_command([TOOL, "reload"])
+        if code != 0:
+            self.module.fail_json(
+                msg="`amaranten-ha reload` failed: %s" % " ".join((error or out).split())
+            )
 
     def hand_over(self):
         """Make the peer active, or leave everything as it is: this node carries the traffic.
@@ -227,13 +249,18 @@ def main():
         argument_spec={
             "release": {"type": "str", "required": True},
             "files": {"type": "dict", "required": True},
+            "digests": {"type": "str", "required": True},
             "force": {"type": "bool", "default": False},
             "wait_s": {"type": "int", "default": 90},
         },
         supports_check_mode=True,
     )
     agent = Agent(module)
-    plan = Plan(module.params["release"], agent.services, module.params["files"])
+    known = status(agent.node).get("digests")
+    parameters = module.params
+    plan = Plan(
+        parameters["release"], agent.services, parameters["files"], parameters["digests"], known
+    )
     if plan.reasons and not module.check_mode:
         agent.apply(plan)
     module.exit_json(

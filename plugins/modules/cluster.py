@@ -76,6 +76,11 @@ order:
   type: list
   elements: str
   sample: [fw-b, fw-a]
+digests_toml:
+  description: The fingerprints of the configuration and of the ruleset's source, the same on both
+    nodes. Absent on a host that is no node.
+  returned: success
+  type: str
 agent_toml:
   description: The agent's configuration of the node, without keys. Absent on a host that is no
     node.

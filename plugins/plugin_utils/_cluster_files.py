@@ -89,13 +89,20 @@ def defines(cluster: Cluster, node: str) -> str:
     return "".join(f'define {i.name} = "{i.sides[node].device}"\n' for i in cluster.interfaces)
 
 
-def agent_toml(cluster: Cluster, node: str, ruleset_source: str) -> str:
+def digests_toml(cluster: Cluster, ruleset_source: str) -> str:
+    """digests.toml, the same on both nodes: the agents compare them in every heartbeat."""
+    return (
+        "# Written by Ansible from ha_cluster: change it there.\n"
+        f"config = {quoted(config_digest(cluster))}\n"
+        f"ruleset = {quoted(digest(ruleset_source))}\n"
+    )
+
+
+def agent_toml(cluster: Cluster, node: str) -> str:
     """agent.toml of a node: all that its agent knows about the pair, without secrets."""
     peer = cluster.peer_of(node)
     lines = [
         "# Written by Ansible from ha_cluster: change it there.",
-        f"config_digest = {quoted(config_digest(cluster))}",
-        f"ruleset_digest = {quoted(digest(ruleset_source))}",
         "",
         "[cluster]",
         f"id = {cluster.id}",

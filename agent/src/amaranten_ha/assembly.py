@@ -38,8 +38,6 @@ def plan_of(settings: Settings) -> NodePlan:
         links=links,
         timing=settings.timing,
         keys=settings.keys,
-        config_digest=bytes.fromhex(settings.config_digest),
-        ruleset_digest=bytes.fromhex(settings.ruleset_digest),
         version=__version__,
     )
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operator's tool: `amaranten-ha status | switchover | events | check`, over the control
-socket.
+"""The operator's tool: `amaranten-ha status | switchover | events | check | reload`.
 
-An operator or a monitoring system enters. Exit codes: 0 done or well, 1 refused or not possible,
-2 bad input; `check` has those of Nagios plugins (0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN).
+An operator or a monitoring system enters; heart answers over its control socket. Exit codes: 0 done
+or well, 1 refused or not possible, 2 bad input; `check` has those of Nagios plugins (0 OK,
+1 WARNING, 2 CRITICAL, 3 UNKNOWN).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import time
 from typing import Any
 
 from amaranten_ha import __version__
-from amaranten_ha.core.errors import HaError
+from amaranten_ha.core.errors import ConfigurationError, HaError
 from amaranten_ha.io.desk import ask
-from amaranten_ha.settings import RUN_PATH
+from amaranten_ha.settings import RUN_PATH, load_digests
 
 SOCKET_PATH = RUN_PATH / "heart.sock"
 _ANSWER_S = 3.0
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.run is _check:
             return _verdict(3, "UNKNOWN", str(error), options)
         print(error, file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ConfigurationError) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", _status, "show this node, its peer, and whether the spare would take over now"),
         ("switchover", _switchover, "hand the active role over to the peer, and wait until done"),
         ("events", _events, "show what happened on this node and why, newest last"),
+        ("reload", _reload, "tell heart the fingerprints that were deployed; nothing restarts"),
         ("check", _check, "say in one line, with Nagios exit codes, whether the pair is well"),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -98,6 +99,15 @@ def _switchover(options: argparse.Namespace) -> int:
         print(f"handed over in {took_ms} ms")
     else:
         print("refused: " + "; ".join(answer["reasons"]), file=sys.stderr)
+    return 0 if answer["ok"] else 1
+
+
+def _reload(options: argparse.Namespace) -> int:
+    digests = load_digests()
+    config, ruleset = digests.config.hex(), digests.ruleset.hex()
+    answer = ask(SOCKET_PATH, {"op": "reload", "config": config, "ruleset": ruleset}, _ANSWER_S)
+    if options.json:
+        print(json.dumps({"done": answer["ok"], "config": config, "ruleset": ruleset}))
     return 0 if answer["ok"] else 1
 
 

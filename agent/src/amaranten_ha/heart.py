@@ -17,29 +17,25 @@ import signal
 import socket
 import sys
 import time
-from typing import Any
 
-from amaranten_ha import report
 from amaranten_ha.assembly import plan_of, remembered_epochs
+from amaranten_ha.clerk import Clerk
 from amaranten_ha.core.announcer import Announcer
-from amaranten_ha.core.beat import ETHERTYPE, Kind, Replica, ReplicaState, Role
+from amaranten_ha.core.beat import ETHERTYPE, Kind, Role
 from amaranten_ha.core.ether import answer
 from amaranten_ha.core.node import Node
 from amaranten_ha.core.role import Action, Rule
 from amaranten_ha.core.timing import MS_NS
 from amaranten_ha.core.trace import Trace
-from amaranten_ha.io.desk import Client, Desk
 from amaranten_ha.io.gate import GateReader, GateState
 from amaranten_ha.io.links import Addresses, Links
 from amaranten_ha.io.loop import Timer, become_real_time
 from amaranten_ha.io.ports import Port
 from amaranten_ha.io.unit import Unit, follow_role
-from amaranten_ha.settings import RUN_PATH, Settings, load
+from amaranten_ha.settings import Settings, load, load_digests
 
-SOCKET_NAME = "heart.sock"
 _WATCHDOG_NS = 1000 * MS_NS
 _UPKEEP_NS = 1000 * MS_NS
-_REPLICA_STALE_NS = 1500 * MS_NS
 _TURN_RULES_MAX = 3
 _HOLDERS = (Role.ACTIVE, Role.HANDING_OVER)
 
@@ -58,10 +54,6 @@ class Heart:
         self._addresses = Addresses()
         self._gate = GateReader(settings)
         self._gate_state = GateState(False, False, False, "not read yet")
-        self._desk = Desk(RUN_PATH / SOCKET_NAME)
-        self._clients: list[Client] = []
-        self._waiting: Client | None = None
-        self._told: dict[str, Any] = {}
         self._announcer = Announcer()
         self._trace = Trace()
         self._unit = Unit()
@@ -75,23 +67,22 @@ class Heart:
         signal.signal(signal.SIGINT, lambda *_signal: None)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._epoll = select.epoll()
-        for each in (self._links, self._desk, self._timer, self._wakeup):
+        self._clerk = Clerk(self._node, settings, self._ports, self._trace, self._epoll)
+        self._clerk.take_digests(load_digests())
+        for each in (self._links, self._timer, self._wakeup):
             self._epoll.register(each.fileno(), select.EPOLLIN)
         self._beat_ns = self._beat_due_ns = now_ns
         self._gate_due_ns = self._upkeep_due_ns = self._watchdog_due_ns = now_ns
-        self._replica_ns = now_ns
-        self._replica_reason = "sync has not reported yet"
         self._stop_ns: int | None = None
         self._leave_ns: int | None = None
         os.set_blocking(sys.stderr.fileno(), False)
         self._bind()
-        self._notes = become_real_time()
+        self._clerk.notes = become_real_time()
 
     def run(self) -> int:
         """Turn until the service is stopped; return the exit code."""
         self._say(f"{self._settings.node.name} starts, epoch {self._node.last_active}")
-        for note in self._notes:
-            self._say(note)
+        self._say_all(self._clerk.notes)
         self._unit.notify("READY=1")
         self._timer.arm(time.monotonic_ns())
         while self._leave_ns is None or time.monotonic_ns() < self._leave_ns:
@@ -110,7 +101,7 @@ class Heart:
             self._bind()
             self._gate_due_ns = now_ns
         self._read_gate(now_ns)
-        self._serve()
+        self._clerk.serve(self._gate_state)
         now_ns = time.monotonic_ns()
         self._stop_if_asked(now_ns)
         self._decide(now_ns)
@@ -181,7 +172,7 @@ class Heart:
             self._send(Kind.BEAT)
             self._beat_ns, self._beat_due_ns = now_ns, now_ns + self._timing.beat_ms * MS_NS
         elif action is Action.OFFER and self._node.offer:
-            self._push({"push": "barrier", "id": self._node.offer.barrier})
+            self._clerk.push({"push": "barrier", "id": self._node.offer.barrier})
         elif action is Action.CLOSE_GATE:
             self._send(Kind.CLOSE)
         elif action is Action.LINGER:
@@ -200,11 +191,8 @@ class Heart:
             self._say(f"{node.role.word}: {rule.reason}", "claim")
             return
         self._say(f"{before.word} -> {node.role.word}: {node.reason} (epoch {node.epoch})", "role")
-        if self._waiting and rule.to is not Role.HANDING_OVER:
-            done = rule.to is Role.PASSIVE
-            reasons = [] if done else [rule.reason]
-            self._waiting.say({"ok": done, "reasons": reasons})
-            self._waiting = None
+        if rule.to is not Role.HANDING_OVER:
+            self._clerk.switchover_ended(rule)
         withdrawn = before is Role.HANDING_OVER and rule.to is Role.ACTIVE
         if rule.to is Role.ACTIVE and not withdrawn:
             follow_role("active")
@@ -256,10 +244,7 @@ class Heart:
         return next(port for port in self._ports if port.interface.link == link)
 
     def _keep_up(self, now_ns: int) -> None:
-        self._tell_followers(now_ns)
-        if now_ns - self._replica_ns > _REPLICA_STALE_NS:
-            self._node.replica = Replica(ReplicaState.STALE)
-            self._replica_reason = "sync does not report"
+        self._clerk.tell_followers(now_ns)
         if now_ns >= self._watchdog_due_ns:
             self._watchdog_due_ns = now_ns + _WATCHDOG_NS
             self._unit.notify("WATCHDOG=1", f"STATUS={self._node.role.word}: {self._node.reason}")
@@ -274,100 +259,6 @@ class Heart:
                 self._announcer.begin(now_ns)
         else:
             self._say_all(self._addresses.take_off(present))
-
-    # Serve
-
-    def _serve(self) -> None:
-        client = self._desk.accept(len(self._clients))
-        if client:
-            self._clients.append(client)
-            self._epoll.register(client.fileno(), select.EPOLLIN)
-        for client in self._clients:
-            while client.open and (request := client.hear()):
-                self._answer(client, request)
-        if self._waiting and not self._waiting.open:
-            self._waiting = None
-        self._clients = [client for client in self._clients if client.open]
-
-    def _answer(self, client: Client, request: dict[str, Any]) -> None:
-        now_ns = time.monotonic_ns()
-        operation = request.get("op")
-        if operation == "replica":
-            self._take_replica(request, now_ns)
-        elif operation == "follow":
-            client.follows = True
-            self._told = {}
-        elif operation == "status":
-            client.say({"ok": True, **self._status(now_ns)})
-        elif operation == "events":
-            found = report.events(self._trace.newest(), now_ns, time.time_ns())
-            client.say({"ok": True, "events": found})
-        elif operation == "switchover":
-            self._ask_switchover(client, str(request.get("reason") or "operator"), now_ns)
-        else:
-            client.say({"ok": False, "reasons": [f"unknown request {operation!r}"]})
-
-    def _ask_switchover(self, client: Client, reason: str, now_ns: int) -> None:
-        node = self._node
-        reasons = list(node.hand_over_reasons(now_ns))
-        if node.role is not Role.ACTIVE:
-            peer = self._settings.peer.name
-            reasons = [f"this node is {node.role.word}, only the active one hands over: ask {peer}"]
-        elif node.switchover or self._waiting:
-            reasons = ["a switchover is under way"]
-        if reasons:
-            client.say({"ok": False, "reasons": reasons})
-            return
-        node.switchover = reason
-        self._waiting = client
-
-    def _take_replica(self, request: dict[str, Any], now_ns: int) -> None:
-        try:
-            self._node.replica = Replica(
-                state=ReplicaState[str(request["state"]).upper()],
-                barrier=int(request["barrier"]),
-                entries=int(request["entries"]),
-                lag_ms=int(request["lag_ms"]),
-                share_permille=int(request["share_permille"]),
-            )
-        except (KeyError, TypeError, ValueError):
-            self._replica_reason = "sync sent a report that cannot be read"
-            return
-        self._replica_reason = str(request.get("reason", ""))
-        self._replica_ns = now_ns
-
-    def _status(self, now_ns: int) -> dict[str, Any]:
-        gate = {
-            "intact": self._gate_state.intact,
-            "open": self._gate_state.open_lease,
-            "owned": self._gate_state.owned,
-            "problem": self._gate_state.problem,
-        }
-        return report.status(
-            self._node,
-            self._settings,
-            self._ports,
-            gate,
-            self._replica_reason,
-            self._notes,
-            now_ns,
-        )
-
-    def _tell_followers(self, now_ns: int) -> None:
-        role = {
-            "push": "role",
-            "role": self._node.role.word,
-            "epoch": self._node.epoch,
-            "last_active": self._node.last_active,
-        } | report.peer(self._node, now_ns)
-        if role != self._told:
-            self._told = role
-            self._push(role)
-
-    def _push(self, news: dict[str, Any]) -> None:
-        for client in self._clients:
-            if client.follows and client.open:
-                client.say(news)
 
     def _say_all(self, lines: list[str]) -> None:
         for line in lines:

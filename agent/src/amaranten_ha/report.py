@@ -37,6 +37,7 @@ def status(
         "version": __version__,
         "cluster": {"id": settings.cluster.id, "name": settings.cluster.name},
         "profile": settings.cluster.profile,
+        "digests": {"config": node.config_digest.hex(), "ruleset": node.ruleset_digest.hex()},
         "peer": {
             "node": settings.peer.name,
             "role": beat.role.word if beat else "unknown",

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's two files as one frozen value; each error names file, key, value and expectation.
+"""The agent's files as frozen values; each error names file, key, value and expectation.
 
-The role `amaranten.ha.agent` writes both files; every service reads them once at its start.
+The role `amaranten.ha.agent` writes them; every service reads them once, at its start. Only the
+fingerprints have a file of their own, and can change without a restart.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from amaranten_ha.core.timing import PROFILES, Timing
 
 CONFIG_PATH = Path("/etc/amaranten-ha/agent.toml")
 KEYS_PATH = Path("/etc/amaranten-ha/keys.toml")
+DIGESTS_PATH = Path("/etc/amaranten-ha/digests.toml")
 STATE_PATH = Path("/var/lib/amaranten-ha")
 RUN_PATH = Path("/run/amaranten-ha")
 LINKS_MAX = 32
@@ -66,11 +69,17 @@ class Replication:
 
 
 @dataclass(frozen=True, slots=True)
+class Digests:
+    """Fingerprints of what both nodes should have in common; the only thing that is read again."""
+
+    config: bytes
+    ruleset: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that an agent knows at its start."""
 
-    config_digest: str
-    ruleset_digest: str
     cluster: Cluster
     node: Node
     peer: Node
@@ -107,6 +116,12 @@ class _Table:
         if not isinstance(value, str) or not value or (choices and value not in choices):
             raise self.fail(key, f"one of {', '.join(choices)}" if choices else "a text")
         return value
+
+    def digest(self, key: str) -> bytes:
+        value = self._values.get(key)
+        if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{16}", value):
+            raise self.fail(key, "16 hexadecimal digits")
+        return bytes.fromhex(value)
 
     def table(self, key: str) -> _Table:
         value = self._values.get(key)
@@ -152,8 +167,6 @@ def load(config_path: Path = CONFIG_PATH, keys_path: Path = KEYS_PATH) -> Settin
     if len({each.link for each in interfaces}) != len(interfaces):
         raise root.fail("interface", "a link number of its own for each interface")
     return Settings(
-        config_digest=root.text("config_digest"),
-        ruleset_digest=root.text("ruleset_digest"),
         cluster=Cluster(
             cluster.number("id", 1, 65535),
             cluster.text("name"),
@@ -166,6 +179,12 @@ def load(config_path: Path = CONFIG_PATH, keys_path: Path = KEYS_PATH) -> Settin
         gateways=_gateways(network),
         keys=_keys(keys_path),
     )
+
+
+def load_digests(path: Path = DIGESTS_PATH) -> Digests:
+    """Read the fingerprints; raises ConfigurationError with one sentence."""
+    root = _read(path)
+    return Digests(root.digest("config"), root.digest("ruleset"))
 
 
 def _read(path: Path) -> _Table:

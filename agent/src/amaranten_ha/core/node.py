@@ -40,6 +40,7 @@ class Node:
         self.epoch = max(epoch, last_active)
         self.claim: Claim | None = None
         self.held = False
+        self.config_digest = self.ruleset_digest = bytes(8)
         self.replica = Replica()
         self.switchover = ""
         self.offer: Offer | None = None
@@ -207,6 +208,7 @@ class Node:
             grace=now_ns < self._grace_until_ns,
             carrier=self._has_carrier(),
             third_party=self.third_party(now_ns),
+            third_party_known=self._gateway_ns is not None,
             nobody_active_ns=now_ns - self._active_seen_ns,
             alone_ns=now_ns - alone_since_ns,
             switchover=self.switchover,
@@ -282,7 +284,7 @@ class Node:
     def ready_reasons(self, now_ns: int) -> tuple[str, ...]:
         """Return every reason why the spare would not take over well now."""
         different = ready.differences(
-            self.plan.config_digest, self.plan.ruleset_digest, self.pulse.beat
+            self.config_digest, self.ruleset_digest, self.pulse.beat
         )
         reasons = ready.hand_over(self.spare(now_ns), self.timing)
         if self.role not in (Role.ACTIVE, Role.PASSIVE):
@@ -330,8 +332,8 @@ class Node:
             echo_session=pulse.session,
             echo_sequence=pulse.sequence,
             echo_candidate=pulse.candidate,
-            config_digest=self.plan.config_digest,
-            ruleset_digest=self.plan.ruleset_digest,
+            config_digest=self.config_digest,
+            ruleset_digest=self.ruleset_digest,
             offer=self.offer,
             replica=self.replica,
             version=self.plan.version,

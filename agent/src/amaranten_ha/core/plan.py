@@ -35,6 +35,4 @@ class NodePlan:
     links: tuple[LinkPlan, ...]
     timing: Timing
     keys: KeyRing
-    config_digest: bytes = bytes(8)
-    ruleset_digest: bytes = bytes(8)
     version: str = ""

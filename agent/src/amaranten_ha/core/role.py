@@ -92,6 +92,8 @@ class View:
     """A service link has carrier."""
     third_party: bool | None = None
     """Did a gateway answer lately; None if there is none to ask."""
+    third_party_known: bool = False
+    """A gateway has answered since our start, so its silence means something."""
     nobody_active_ns: int = 0
     """For how long no active node has been heard and nobody answered for a shared address."""
     alone_ns: int = 0
@@ -204,7 +206,8 @@ def _peer_restarted(view: View) -> bool:
 
 def _peer_lost(kind: Silence) -> Condition:
     def condition(view: View) -> bool:
-        waits_ms = view.timing.dead_ms + view.timing.alone_ms if view.third_party is False else 0
+        cut_off = view.third_party is False and view.third_party_known
+        waits_ms = view.timing.dead_ms + view.timing.alone_ms if cut_off else 0
         return _may_claim(view) and view.peer.silence is kind and view.alone_ns >= waits_ms * MS_NS
 
     return condition

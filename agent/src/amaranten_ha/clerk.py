@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who serves heart's control socket: the operator's tool asks, sync reports and follows the role.
+
+Heart enters once a turn. The clerk reads the engine and hands it requests; it decides nothing, and
+a client that is slow or wrong costs heart nothing.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import Any
+
+from amaranten_ha import report
+from amaranten_ha.core.beat import Replica, ReplicaState, Role
+from amaranten_ha.core.node import Node
+from amaranten_ha.core.role import Rule
+from amaranten_ha.core.timing import MS_NS
+from amaranten_ha.core.trace import Trace
+from amaranten_ha.io.desk import Client, Desk
+from amaranten_ha.io.gate import GateState
+from amaranten_ha.io.ports import Port
+from amaranten_ha.settings import RUN_PATH, Digests, Settings
+
+SOCKET_NAME = "heart.sock"
+_REPLICA_STALE_NS = 1500 * MS_NS
+
+
+class Clerk:
+    """The clients of heart, and what was promised to them."""
+
+    def __init__(
+        self, node: Node, settings: Settings, ports: list[Port], trace: Trace, epoll: select.epoll
+    ) -> None:
+        self._node = node
+        self._settings = settings
+        self._ports = ports
+        self._trace = trace
+        self._epoll = epoll
+        self._desk = Desk(RUN_PATH / SOCKET_NAME)
+        self._epoll.register(self._desk.fileno(), select.EPOLLIN)
+        self._clients: list[Client] = []
+        self._waiting: Client | None = None
+        self._told: dict[str, Any] = {}
+        self._gate: dict[str, Any] = {}
+        self._replica_ns = time.monotonic_ns()
+        self._replica_reason = "sync has not reported yet"
+        self.notes: list[str] = []
+        """What the status says beside the rest: what the kernel refused at the start."""
+
+    def serve(self, gate: GateState) -> None:
+        """Answer everybody who has asked something since the last turn."""
+        self._gate = {
+            "intact": gate.intact,
+            "open": gate.open_lease,
+            "owned": gate.owned,
+            "problem": gate.problem,
+        }
+        client = self._desk.accept(len(self._clients))
+        if client:
+            self._clients.append(client)
+            self._epoll.register(client.fileno(), select.EPOLLIN)
+        for client in self._clients:
+            while client.open and (request := client.hear()):
+                self._answer(client, request)
+        if self._waiting and not self._waiting.open:
+            self._waiting = None
+        self._clients = [client for client in self._clients if client.open]
+
+    def push(self, news: dict[str, Any]) -> None:
+        """Tell the clients that follow."""
+        for client in self._clients:
+            if client.follows and client.open:
+                client.say(news)
+
+    def tell_followers(self, now_ns: int) -> None:
+        """Tell those who follow what has changed; notice that sync has fallen silent."""
+        if now_ns - self._replica_ns > _REPLICA_STALE_NS:
+            self._node.replica = Replica(ReplicaState.STALE)
+            self._replica_reason = "sync does not report"
+        role = {
+            "push": "role",
+            "role": self._node.role.word,
+            "epoch": self._node.epoch,
+            "last_active": self._node.last_active,
+        } | report.peer(self._node, now_ns)
+        if role != self._told:
+            self._told = role
+            self.push(role)
+
+    def switchover_ended(self, rule: Rule) -> None:
+        """Tell who asked for a switchover how it ended."""
+        if self._waiting:
+            done = rule.to is Role.PASSIVE
+            self._waiting.say({"ok": done, "reasons": [] if done else [rule.reason]})
+            self._waiting = None
+
+    def take_digests(self, digests: Digests) -> None:
+        """Compare these fingerprints with the peer's from now on."""
+        self._node.config_digest = digests.config[:8]
+        self._node.ruleset_digest = digests.ruleset[:8]
+
+    def _answer(self, client: Client, request: dict[str, Any]) -> None:
+        now_ns = time.monotonic_ns()
+        operation = request.get("op")
+        if operation == "replica":
+            self._take_replica(request, now_ns)
+        elif operation == "follow":
+            client.follows = True
+            self._told = {}
+        elif operation == "status":
+            client.say({"ok": True, **self._status(now_ns)})
+        elif operation == "events":
+            found = report.events(self._trace.newest(), now_ns, time.time_ns())
+            client.say({"ok": True, "events": found})
+        elif operation == "reload":
+            self._reload(client, request)
+        elif operation == "switchover":
+            self._ask_switchover(client, str(request.get("reason") or "operator"), now_ns)
+        else:
+            client.say({"ok": False, "reasons": [f"unknown request {operation!r}"]})
+
+    def _reload(self, client: Client, request: dict[str, Any]) -> None:
+        try:
+            config, ruleset = (bytes.fromhex(request[key]) for key in ("config", "ruleset"))
+        except (KeyError, TypeError, ValueError):
+            client.say({"ok": False, "reasons": ["expected config and ruleset in hexadecimal"]})
+            return
+        self.take_digests(Digests(config, ruleset))
+        client.say({"ok": True, "reasons": []})
+
+    def _ask_switchover(self, client: Client, reason: str, now_ns: int) -> None:
+        node = self._node
+        reasons = list(node.hand_over_reasons(now_ns))
+        if node.role is not Role.ACTIVE:
+            peer = self._settings.peer.name
+            reasons = [f"this node is {node.role.word}, only the active one hands over: ask {peer}"]
+        elif node.switchover or self._waiting:
+            reasons = ["a switchover is under way"]
+        if reasons:
+            client.say({"ok": False, "reasons": reasons})
+            return
+        node.switchover = reason
+        self._waiting = client
+
+    def _take_replica(self, request: dict[str, Any], now_ns: int) -> None:
+        try:
+            self._node.replica = Replica(
+                state=ReplicaState[str(request["state"]).upper()],
+                barrier=int(request["barrier"]),
+                entries=int(request["entries"]),
+                lag_ms=int(request["lag_ms"]),
+                share_permille=int(request["share_permille"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            self._replica_reason = "sync sent a report that cannot be read"
+            return
+        self._replica_reason = str(request.get("reason", ""))
+        self._replica_ns = now_ns
+
+    def _status(self, now_ns: int) -> dict[str, Any]:
+        return report.status(
+            self._node,
+            self._settings,
+            self._ports,
+            self._gate,
+            self._replica_reason,
+            self.notes,
+            now_ns,
+        )
