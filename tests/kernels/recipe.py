@@ -88,7 +88,6 @@ MODULES = (
     "bonding",
     "macvlan",
     "sch_netem",
-    "ip_gre",
 )
 
 # Directories of the unpacked packages that no check needs; the smaller, the sooner it boots.

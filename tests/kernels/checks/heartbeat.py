@@ -17,8 +17,6 @@ from amaranten_ha.core.beat import ETHERTYPE, GROUP_MAC
 from ..guest.bench import CLUSTER, HOST, NODE_MAC, OWN, Asker, Bench, Shape
 from ..guest.talk import LATE_S, Ear, Mouth
 
-SEES_TAGGED = 0x8100
-
 
 def _beats(host: Asker, sealer_of: Bench, number: int = 1) -> list[tuple[int, str]]:
     """Wait for a number of beats; sequence and sender of each that arrived."""
@@ -56,6 +54,23 @@ def check_is_heard_on_vlan() -> None:
 def check_is_heard_on_bond() -> None:
     """Once: the frame goes to a group, but only one cable of the bond carries it."""
     _is_heard(Bench(Shape.BOND))
+
+
+def check_beat_teaches_the_switch_on_bond() -> None:
+    """The idle cable of a bond may have misled the switch; the next beat puts it right."""
+    bench = Bench(Shape.BOND)
+    ear, mouth = Ear(bench.node), Mouth(bench.lan, HOST)
+    mac = bytes.fromhex(NODE_MAC.replace(":", ""))
+    for cable, port in (("slave0", "port0"), ("slave1", "port1")):
+        with bench.node:
+            wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            wire.bind((cable, 0x9000))
+        wire.send(ether.frame(ether.BROADCAST_MAC, mac, 0x9000, b"the wrong cable"))
+        known = bench.lan.run("bridge", "fdb", "show", "brport", port)
+        assert NODE_MAC in known, f"the bridge did not learn {port}: {known}"
+        bench.beat()
+        mouth.says(cable.encode(), OWN)
+        ear.hears(cable.encode())
 
 
 def check_is_heard_with_the_gate_closed() -> None:
