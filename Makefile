@@ -34,16 +34,19 @@ lab-down: venv ## remove the lab, and only that
 lab-status: venv ## what of the lab is up
 	@$(python) -m tests.lab status $(prefix)
 
-demo: venv ## deploy the pair in the lab, cut the active node's power under traffic, show what happened
-	@$(MAKE) --no-print-directory agent packages
+# The node's image takes as long as all the rest, and needs none of it: both at once.
+demo: ## deploy the pair in the lab, cut the active node's power under traffic, show what happened
+	@python3 -m tests.lab image & image=$$!; \
+		$(MAKE) --no-print-directory agent packages || { wait $$image; exit 1; }; wait $$image
 	@$(python) -m tests.demo $(prefix)
 
 # Cheap first, the lab last, one pytest over everything: its closing line counts all.
 pytest := $(python) -m pytest -c pyproject.toml --rootdir .
 
-test: venv ## everything: units, house, lint, sanity, kernels, lab; one closing line
+test: ## everything: units, house, lint, sanity, kernels, lab; one closing line
 	@tools/apt-need lab kernels
-	@$(MAKE) --no-print-directory agent packages
+	@python3 -m tests.lab image & image=$$!; \
+		$(MAKE) --no-print-directory agent packages || { wait $$image; exit 1; }; wait $$image
 	@$(pytest) agent/tests tests/house tests/tools tests/gatekeeping tests/kernels tests/integration
 
 test-fast: venv ## at every save, under 30 s: agent units without namespaces, house, ruff, mypy
