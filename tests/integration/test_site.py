@@ -23,22 +23,22 @@ Change = Callable[[dict[str, Any], dict[str, Any]], None]
 
 MASQUERADE = """\
 table inet edge {
-	chain postrouting {
-		type nat hook postrouting priority srcnat;
-		oifname $wan masquerade
-	}
+    chain postrouting {
+        type nat hook postrouting priority srcnat;
+        oifname $wan masquerade
+    }
 }
 """
 FLUSH = "flush ruleset\n" + MASQUERADE.replace("masquerade", "accept")
 # Lets the controller's session live, and no other one in.
 LOCKED_OUT = """\
 table inet edge {
-	chain input {
-		type filter hook input priority filter; policy drop;
-		ct state established,related accept
-	}
-	chain prerouting { type nat hook prerouting priority dstnat; }
-	chain postrouting { type nat hook postrouting priority srcnat; }
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+    }
+    chain prerouting { type nat hook prerouting priority dstnat; }
+    chain postrouting { type nat hook postrouting priority srcnat; }
 }
 """
 
@@ -285,7 +285,8 @@ def test_a_change_that_restarts_both_agents_loses_no_connection(pair: Lab) -> No
         run = deploy(pair, inventory=varied(pair, "fast", slower))
         assert run.code == 0, run.end()
     assert all(status(pair, node)["profile"] == "fast" for node in NODES)
-    assert probing.result.tcp["connections_survived"] == probing.result.tcp["connections"], probing.result
+    tcp = probing.result.tcp
+    assert tcp["connections_survived"] == tcp["connections"], probing.result
     assert probing.result.udp["silence_ms"] < 300, probing.result.udp
     assert deploy(pair).code == 0
     converged(pair)

@@ -11,14 +11,14 @@ TEXT = """\
 #!/usr/sbin/nft -f
 define inside = { "enp1s0", enp3s0 }  # not a table { here
 table inet edge {
-	set admins { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 } }
-	chain input {
-		type filter hook input priority 0; policy drop
-		ct state vmap { established : accept,
-			invalid : drop }
-		iifname $inside \\
-			tcp dport 22 accept; log prefix "table ip no { " drop
-	}
+    set admins { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 } }
+    chain input {
+        type filter hook input priority 0; policy drop
+        ct state vmap { established : accept,
+            invalid : drop }
+        iifname $inside \\
+            tcp dport 22 accept; log prefix "table ip no { " drop
+    }
 }
 table nat { chain post { type nat hook postrouting priority 100; } }
 add table ip6 plain
