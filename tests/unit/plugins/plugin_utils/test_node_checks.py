@@ -105,7 +105,7 @@ def keys(wanted, send, *deployed):
     """What is said about a change of keys; deployed: (ids, the one that is sent with) per node."""
     raw = pair(keys=dict(zip((1, 2), (KEY, OTHER_KEY), strict=False)), send_key=send)
     found = {
-        node: {"keys": {"ids": ids, "send_key": key}} if ids else {"keys": {"ids": {}}}
+        node: {"key_ring": {"ids": ids, "send_key": key}} if ids else {"key_ring": {"ids": {}}}
         for node, (ids, key) in zip(("fw-a", "fw-b"), deployed, strict=False)
     }
     problems = Problems()
