@@ -127,6 +127,34 @@ def test_own_changes_do_not_echo_and_those_of_others_do(box: Namespace, table: T
     other.close()
 
 
+def test_common_entries_are_read_at_their_places_as_this_kernel_writes_them(
+    box: Namespace, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with box.inside():
+        events = Events(table.port)
+        listener = socket.create_server(("127.0.0.1", 0))
+        with socket.create_connection(listener.getsockname()) as line, listener.accept()[0] as end:
+            line.send(b"x")
+            assert end.recv(1) == b"x"
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as lone:
+            lone.sendto(b"x", ("::1", 9))
+    listener.close()
+    wanted = [flow.parse(each) for each in (tcp_entry(), udp_entry())]
+    table.change([create(rewrite.creation(each)) for each in wanted])
+
+    def never(attributes: bytes) -> flow.Entry:
+        raise AssertionError(f"read attribute by attribute: {attributes.hex()}")
+
+    monkeypatch.setattr(flow, "_parse_any", never)
+    heard = [flow.parse(event.attributes) for event in events.drain(100) if not event.gone]
+    assert {entry.family for entry in heard} == {flow.AF_INET, flow.AF_INET6}
+    assert {entry.state for entry in heard if entry.protocol == flow.TCP} >= {1, 2, 3}
+    walked = {entry.key: entry for entry in dumped(box)}
+    assert len(walked) == 4
+    assert [flow.stable(walked[each.key]) for each in wanted] == list(map(flow.stable, wanted))
+    events.close()
+
+
 def test_lost_events_are_said(box: Namespace, table: Table) -> None:
     with box.inside():
         events = Events(0)

@@ -17,7 +17,7 @@ import secrets
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ from amaranten_ha.walker import Walker
 MS_NS = 1_000_000
 REPORT_NS = 200 * MS_NS
 CONFIRM_NS = 50 * MS_NS
+TICK_NS = 50 * MS_NS
+COMPANY_S = 0.002
 FACTS_NS = 1_000 * MS_NS
 HEART_AWAY_NS = 1_000 * MS_NS
 LOOSEN_NS = 100 * MS_NS
 """How long a barrier may wait until the own entries are liberal."""
 EVENTS_PER_TURN = 512
-EVENTS_PER_BARRIER = 100_000
+EVENTS_URGENT = 4_096
 
 
 class Sync:
@@ -74,10 +76,12 @@ class Sync:
         self._peer: stream.State | None = None
         self._bulk_given = 0
         self._session = 0
-        self._barrier_asked = False
+        self._barrier: int | None = None
+        """The barrier that waits until the kernel has nothing more to say."""
+        self._urgent = False
         self._stale_windows = True
         """This node may have been active since its entries were made liberal."""
-        self._facts_due_ns = self._report_due_ns = self._state_due_ns = 0
+        self._tick_ns = self._facts_due_ns = self._report_due_ns = self._state_due_ns = 0
         self._confirmed_position = self._confirmed_ns = 0
         self._reported: tuple[object, ...] = ()
         self._trouble = ""
@@ -97,18 +101,25 @@ class Sync:
             signal.signal(number, self._stop)
         self._unit.notify("READY=1")
         while not self._stopping:
-            with contextlib.suppress(InterruptedError):
-                self._epoll.poll(self._pause_s(time.monotonic_ns()))
-            self._turn(time.monotonic_ns())
+            ready = dict(self._epoll.poll(self._pause_s(time.monotonic_ns())))
+            if ready.keys() == {self._events.fileno()} and self._barrier is None:
+                # Several events in one turn cost little more than one; a change waits anyway.
+                time.sleep(COMPANY_S)
+            self._turn(time.monotonic_ns(), ready)
         self._channel.close()
         self._follower.close()
         return 0
 
-    def _turn(self, now_ns: int) -> None:
-        self._learn_facts(now_ns)
-        self._hear_heart(now_ns)
-        self._hear_kernel(now_ns, EVENTS_PER_TURN)
-        self._hear_peer(now_ns)
+    def _turn(self, now_ns: int, ready: Container[int]) -> None:
+        tick = now_ns >= self._tick_ns
+        if tick:
+            self._tick_ns = now_ns + TICK_NS
+            self._learn_facts(now_ns)
+        if tick or self._follower.fileno() in ready:
+            self._hear_heart(now_ns)
+        self._hear_kernel(now_ns, EVENTS_PER_TURN if self._barrier is None else EVENTS_URGENT)
+        if tick or self._channel.fileno() in ready:
+            self._hear_peer(now_ns)
         self._walk(now_ns)
         self._tell_peer(now_ns)
         self._tell_heart(now_ns)
@@ -120,7 +131,7 @@ class Sync:
         """Return how long nothing has to be done unless somebody speaks."""
         if self._walker.ready:
             return 0.0
-        due_ns = min(self._report_due_ns, self._state_due_ns, now_ns + REPORT_NS)
+        due_ns = min(self._report_due_ns, self._state_due_ns, self._tick_ns)
         if len(self._source.ledger) and self._channel.room:
             due_ns = min(due_ns, now_ns + 2 * MS_NS)
         return max(0, due_ns - now_ns) / 1e9
@@ -148,12 +159,9 @@ class Sync:
                 with contextlib.suppress(KeyError):
                     self._become(Role[str(push["role"]).upper().replace(" ", "_")], now_ns)
             elif push["push"] == "barrier":
-                # Everything that the kernel has said by now belongs before the barrier.
-                self._hear_kernel(now_ns, EVENTS_PER_BARRIER)
                 # While the traffic moves, this node sees one half of a connection only.
                 self._walker.loosen_within(LOOSEN_NS, time.monotonic_ns)
-                self._source.barrier(int(push["id"]), now_ns)
-                self._barrier_asked = True
+                self._barrier = int(push["id"])
         away_ns = self._follower.away_since_ns
         if away_ns is not None and now_ns - away_ns > HEART_AWAY_NS:
             self._become(Role.STARTING, now_ns)
@@ -172,17 +180,21 @@ class Sync:
         self._bulk_given = 0 if role not in SENDERS else self._bulk_given
         if role is Role.PASSIVE:
             self._walker.loosen_due, self._stale_windows = self._stale_windows, False
-            self._copy.start()
         self._state_due_ns = self._report_due_ns = now_ns
 
     def _hear_kernel(self, now_ns: int, count_max: int) -> None:
-        for event in self._events.drain(count_max):
+        events = self._events.drain(count_max)
+        for event in events:
             key = self._source.hear(event.gone, event.attributes, now_ns)
             if key is not None:
                 self._walker.look_up(key, now_ns)
         if self._events.overrun:
             self._events.overrun = False
             self._walker.repair(now_ns)
+        elif self._barrier is not None and len(events) < count_max and not self._walker.repairing:
+            # Everything that the kernel had said when it was asked for is in the ledger now.
+            self._source.barrier(self._barrier, now_ns)
+            self._barrier, self._urgent = None, self._source.sending
 
     def _hear_peer(self, now_ns: int) -> None:
         messages = self._channel.turn(now_ns)
@@ -208,8 +220,7 @@ class Sync:
             return
         self._peer, self._bulk_given, self._own_said = None, 0, False
         self._source.stop()
-        if self._role is Role.PASSIVE:
-            self._copy.start()
+        self._copy.stop()
         self._state_due_ns = self._report_due_ns = now_ns
 
     def _apply(self, commands: list[Command], now_ns: int) -> None:
@@ -236,6 +247,10 @@ class Sync:
                 self._channel.send(message)
         if self._walker.turn(now_ns):
             self._state_due_ns = self._report_due_ns = now_ns
+        if self._role is Role.PASSIVE and not self._copy.want and self._walker.learned:
+            # What is here already is updated, not created, so it must be known first.
+            self._copy.start()
+            self._state_due_ns = now_ns
 
     # Tell.
 
@@ -244,11 +259,10 @@ class Sync:
             self._channel.send(stream.Locals(self._own))
             self._own_said = True
         while self._channel.room:
-            message = self._source.take(now_ns, urgent=self._barrier_asked)
+            message = self._source.take(now_ns, urgent=self._urgent)
             if message is None:
-                self._barrier_asked = False
                 break
-            self._barrier_asked &= not isinstance(message, stream.BarrierPassed)
+            self._urgent &= not isinstance(message, stream.BarrierPassed)
             self._channel.send(message)
             self._channel.flush(now_ns)
         self._copy.retry(now_ns)

@@ -52,6 +52,8 @@ class Walker:
         self.repairing = False
         """Events were lost and the table was not compared since."""
         self.refusal = ""
+        self.learned = False
+        """The whole table was walked at least once."""
 
     @property
     def ready(self) -> bool:
@@ -138,6 +140,7 @@ class Walker:
         if unseen:
             return False
         self._source.end_survey(now_ns)
+        self.learned = True
         # Events may have been lost once more while this walk went on: then the next is due.
         self.repairing &= self._survey_due_ns <= now_ns
         return True

@@ -149,6 +149,8 @@ _TCP = struct.pack(
 )
 _ID_IS, _STATUS_IS, _TIMEOUT_IS = (struct.pack("=HH", 8, kind) for kind in (ID, STATUS, TIMEOUT))
 _NO_MARK = struct.pack("=HHI", 8, MARK, 0)
+# An entry that was injected ends with this in every dump.
+_NO_SYNPROXY = tlv.nest(SYNPROXY, *(tlv.attribute(kind, bytes(4)) for kind in (1, 2, 3)))
 _ID_AND_USE = struct.pack("=HHI", 8, ID, 0)[:4], struct.pack("=HH", 8, _USE)
 
 
@@ -169,7 +171,7 @@ def parse(attributes: bytes) -> Entry:
             return _parse_any(attributes)
         if attributes[tuples + 24 : tuples + 28] != _ID_AND_USE[1]:
             return _parse_any(attributes)
-        record = attributes[: tuples + 8] + attributes[tuples + 32 :]
+        record = attributes[: tuples + 8] + attributes[tuples + 32 :].removesuffix(_NO_SYNPROXY)
     else:
         record = attributes
     if (

@@ -72,6 +72,7 @@ class _Session:
         self.own = own
         self.other: stream.Greeting | None = None
         self.proven = False
+        self.watched = select.EPOLLIN | select.EPOLLOUT
         self.since_ns = self.heard_ns = now_ns
         self._frames = stream.Deframer(stream.GREETING_BYTES_MAX)
         self._out = bytearray(stream.framed(own.encode()))
@@ -281,7 +282,7 @@ class Channel:
             accepted_keys=tuple(sorted(self._settings.keys.keys)),
         )
         self._candidates.append(_Session(connection, own, now_ns))
-        self._epoll.register(connection.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        self._epoll.register(connection.fileno(), self._candidates[-1].watched)
 
     # Sessions.
 
@@ -311,7 +312,9 @@ class Channel:
             self._drop(session, f"the connection failed: {error.strerror}", now_ns + RETRY_NS)
         else:
             wanted = select.EPOLLIN | (select.EPOLLOUT if session.waiting else 0)
-            self._epoll.modify(session.socket.fileno(), wanted)
+            if wanted != session.watched:
+                session.watched = wanted
+                self._epoll.modify(session.socket.fileno(), wanted)
 
     def _promote(self, session: _Session) -> None:
         self._candidates.remove(session)
