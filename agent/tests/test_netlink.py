@@ -22,6 +22,10 @@ from sync_pair import SERVER, Pair
 from sync_samples import direction, entries, entry, packed, tcp_entry, tcp_info, udp_entry
 
 from amaranten_ha.core import flow, rewrite, tlv
+from amaranten_ha.core.copy import Copy
+from amaranten_ha.core.mirror import Mirror
+from amaranten_ha.core.scope import Scope
+from amaranten_ha.core.source import Source
 from amaranten_ha.io import netlink
 from amaranten_ha.io.netlink import (
     CREATE_EXCLUSIVE,
@@ -32,6 +36,7 @@ from amaranten_ha.io.netlink import (
     Request,
     Table,
 )
+from amaranten_ha.walker import Walker
 
 pytestmark = [
     pytest.mark.live,
@@ -153,6 +158,15 @@ def test_common_entries_are_read_at_their_places_as_this_kernel_writes_them(
     assert len(walked) == 4
     assert [flow.stable(walked[each.key]) for each in wanted] == list(map(flow.stable, wanted))
     events.close()
+
+
+def test_a_key_that_makes_no_sense_is_refused_and_ends_nothing(table: Table) -> None:
+    source = Source(Mirror(Scope(frozenset())))
+    walker = Walker(table, source, Copy(source.mirror), lambda commands, now_ns: None)
+    odd = flow.parse(tcp_entry()).key.replace(b"\x06\x00\x00\x00\x06", b"\x84\x00\x00\x00\x05")
+    for key in (b"", b"\x04\x00\x01\x80", odd, flow.parse(udp_entry()).key):
+        walker.look_up(key, 0)
+    assert source.take(1 << 40, urgent=True) is None
 
 
 def test_lost_events_are_said(box: Namespace, table: Table) -> None:

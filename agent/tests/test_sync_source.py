@@ -126,6 +126,17 @@ def test_what_a_survey_did_not_see_is_told_as_gone_only_after_a_look_up() -> Non
     assert len(source.mirror) == 1
 
 
+def test_an_answer_that_cannot_be_read_ends_the_survey_all_the_same() -> None:
+    source = sending()
+    source.hear(False, udp_entry(1), 0)
+    told(source)
+    source.begin_survey(Survey.RENEWAL)
+    [key] = source.mirror.unseen(10)
+    source.looked_up(key, b"\x05\x00", S_NS)
+    assert source.mirror.unseen(10) == []
+    assert told(source) == [] and len(source.mirror) == 1
+
+
 def test_changes_wait_a_moment_for_company_unless_it_is_urgent() -> None:
     source = sending()
     source.hear(False, udp_entry(1), 100 * MS_NS)

@@ -147,9 +147,13 @@ class Walker:
 
     def look_up(self, key: bytes, now_ns: int) -> None:
         """Ask the kernel for one entry, and let the source know what it is now."""
-        with contextlib.suppress(PeerError):
+        try:
             found = self._table.look_up(flow.key_family(key), key)
-            self._source.looked_up(key, found, now_ns)
+        except (PeerError, KernelRefused):
+            # A key that the peer made up, for one; nothing is learned, and nothing is lost.
+            self._source.mirror.let_be(key)
+            return
+        self._source.looked_up(key, found, now_ns)
 
     def loosen_within(self, budget_ns: int, clock: Callable[[], int]) -> None:
         """Loosen at once what can be done in this time; a walk does the rest."""

@@ -81,6 +81,11 @@ class Mirror:
         unseen = self._unseen or set()
         return [key for key, _count in zip(unseen, range(count_max), strict=False)]
 
+    def let_be(self, key: bytes) -> None:
+        """Nothing could be learned of this entry: leave it as it is for this survey."""
+        if self._unseen is not None:
+            self._unseen.discard(key)
+
     def end_survey(self) -> None:
         """The survey is over."""
         self._unseen = None

@@ -92,6 +92,7 @@ class Source:
             entry = flow.parse(attributes) if attributes is not None else None
         except PeerError:
             self.malformed += 1
+            self.mirror.let_be(key)
             return
         # The kernel finds an entry by either direction: another one may answer.
         if entry is None or entry.key != key:
