@@ -43,8 +43,8 @@ PACKAGES = (
     "netbase",
 )
 
-# The source list of any Debian 12; the lab has no way to it.
-SOURCES = f"deb http://deb.debian.org/debian {SUITE} main\n"
+# A source list as on any Debian 12, of a mirror that nobody reaches (RFC 2606).
+SOURCES = f"deb http://mirror.invalid/debian {SUITE} main\n"
 
 # Nothing is gained by asking again for what cannot be reached, or by writing through to the disk
 # what a crash of the machine may as well take.
