@@ -94,10 +94,11 @@ node:
 import json
 import os
 
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read
 from ansible_collections.amaranten.ha.plugins.module_utils._keys import describe, parse
-from ansible_collections.amaranten.ha.plugins.module_utils._node import Node
+from ansible_collections.amaranten.ha.plugins.module_utils._node import Node, connection_address
 from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import RulesetText
 
 NFTABLES_CONF = "/etc/nftables.conf"
@@ -133,13 +134,12 @@ def main():
     )
     node = Node(module.run_command)
     links = node.links()
-    connection = os.environ.get("SSH_CONNECTION", "").split()
     found = {
         "distribution": node.distribution(),
         "architecture": node.output(["dpkg", "--print-architecture"]).strip(),
         "systemd": os.path.isdir("/run/systemd/system"),
         "devices": {name: node.device(name, link) for name, link in links.items()},
-        "connection_address": connection[2] if len(connection) == 4 else "",
+        "connection_address": connection_address(),
         "packages": node.packages(module.params["packages"]),
         "nftables_unit": nftables_unit(node),
         "resolv_conf_is_link": os.path.islink("/etc/resolv.conf"),

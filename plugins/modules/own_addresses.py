@@ -132,7 +132,7 @@ class Plan(object):
         if self.enable:
             self.reasons.append("%s is not enabled and running" % SERVICE)
 
-    def judge(self, interface, link, routes):
+    def judge(self, interface, link, routes, old_text):
         """Compare one interface with the kernel."""
         device = interface["device"]
         have = [ipaddress.ip_interface(address) for address in addresses(link)]
@@ -143,7 +143,9 @@ class Plan(object):
             if address not in have:
                 self.missing.append((device, str(address)))
         for address in have:
-            if address not in wanted and address.network.prefixlen != address.max_prefixlen:
+            ours = "Address=%s" % address in old_text.splitlines()
+            single = address.network.prefixlen == address.max_prefixlen
+            if address not in wanted and (ours or not single):
                 self.stale.append((device, str(address)))
         self.judge_routes(interface, routes)
         self.reasons += ["%s lacks %s" % item for item in self.missing if item[0] == device]
@@ -189,9 +191,9 @@ class Network(object):
         plan = Plan(self.wanted, found, enabled)
         links = self.node.links()
         for interface in self.interfaces:
-            plan.judge(
-                interface, links.get(interface["device"], {}), self.routes(interface["device"])
-            )
+            device = interface["device"]
+            old_text = found.get(network_files.path_of(interface), "")
+            plan.judge(interface, links.get(device, {}), self.routes(device), old_text)
         plan.diff = diff(self.wanted, found, plan)
         return plan
 
@@ -225,8 +227,9 @@ class Network(object):
         for device in sorted({device for device, dummy in plan.missing} - set(changed)):
             self.command(["networkctl", "reconfigure", device])
         left = self.settle()
-        for device, address in left.stale:
-            self.command(["ip", "address", "del", address, "dev", device])
+        for device, address in dict.fromkeys(plan.stale + left.stale):
+            # systemd-networkd may have taken it off itself; what is left is found below.
+            self.module.run_command(["ip", "address", "del", address, "dev", device])
         for device, route in left.stale_routes:
             family = "-6" if ":" in route else "-4"
             self.command(

@@ -16,6 +16,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster_checks impor
 from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import Cluster, Interface
 
 DIGEST_LENGTH = 16
+OUTSIDE_NAMES = ("wan", "outside", "internet", "uplink", "external", "public", "untrust")
 
 
 def digest(value: object) -> str:
@@ -65,12 +66,29 @@ def context(cluster: Cluster, node: str) -> dict[str, t.Any]:
         },
         "node": {"name": node, "number": number_of(cluster, node)},
         "peer": {"name": peer, "number": number_of(cluster, peer)},
-        "interfaces": {i.name: interface_context(i, node, peer) for i in cluster.interfaces},
+        "interfaces": {i.name: interface_context(cluster, i, node) for i in cluster.interfaces},
+        "outside": outside(cluster),
     }
 
 
-def interface_context(interface: Interface, node: str, peer: str) -> dict[str, t.Any]:
+def outside(cluster: Cluster) -> str | None:
+    """The interface that leads to the internet: by a default route, else by its name."""
+    services = [i.name for i in cluster.interfaces if i.role == "service"]
+    for route in cluster.routes:
+        interface = route_interface(cluster, route)
+        if route.is_default and interface is not None and interface.name in services:
+            return interface.name
+    return next((name for name in OUTSIDE_NAMES if name in services), None)
+
+
+def interface_context(cluster: Cluster, interface: Interface, node: str) -> dict[str, t.Any]:
     """One interface as the template sees it: addresses without and networks with their prefix."""
+    peer = cluster.peer_of(node)
+    behind = [
+        r.to
+        for r in cluster.routes
+        if not r.is_default and route_interface(cluster, r) is interface
+    ]
     shared = [a for a in interface.shared if not a.ip.is_link_local]
     own = interface.sides[node].addresses
     theirs = interface.sides[peer].addresses
@@ -80,7 +98,8 @@ def interface_context(interface: Interface, node: str, peer: str) -> dict[str, t
         found[f"shared{version}"] = [str(a.ip) for a in shared if a.version == version]
         found[f"own{version}"] = [str(a.ip) for a in own if a.version == version]
         found[f"peer{version}"] = [str(a.ip) for a in theirs if a.version == version]
-        found[f"networks{version}"] = [str(n) for n in interface.networks() if n.version == version]
+        networks = (*interface.networks(), *behind)
+        found[f"networks{version}"] = [str(n) for n in networks if n.version == version]
     return found
 
 

@@ -127,3 +127,19 @@ def test_shared_addresses_are_in_no_managers_file():
 def test_an_interface_that_somebody_else_manages_is_left_out():
     cluster = cluster_of(at("interfaces.lan.manage_addresses", False))
     assert [n["name"] for n in files.networks_of(cluster, "fw-a")] == ["sync", "wan"]
+
+
+def test_the_interface_to_the_internet_is_that_of_the_default_route_or_of_the_name():
+    assert files.context(cluster_of(RIGHT), "fw-a")["outside"] == "wan"
+    routed = cluster_of(pair(routes=[{"via": "10.20.1.254"}]))
+    assert files.context(routed, "fw-a")["outside"] == "lan"
+    raw = pair()
+    raw["interfaces"]["blue"] = raw["interfaces"].pop("wan")
+    assert files.context(cluster_of(raw), "fw-a")["outside"] is None
+
+
+def test_networks_behind_a_router_belong_to_the_interface_that_leads_there():
+    routes = [{"to": "10.30.0.0/16", "via": "10.20.1.254"}, {"via": "198.51.100.9"}]
+    interfaces = files.context(cluster_of(pair(routes=routes)), "fw-a")["interfaces"]
+    assert interfaces["lan"]["networks4"] == ["10.20.1.0/24", "10.30.0.0/16"]
+    assert interfaces["wan"]["networks4"] == ["198.51.100.0/24"]
