@@ -94,7 +94,6 @@ node:
 import json
 import os
 
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read
 from ansible_collections.amaranten.ha.plugins.module_utils._keys import describe, parse
