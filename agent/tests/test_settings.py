@@ -97,6 +97,18 @@ def test_a_bad_key_is_named_by_its_id_and_never_shown(tmp_path: Path, value: str
     assert value not in str(caught.value)
 
 
+def test_no_service_starts_by_an_operators_slip(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert main(["hart"]) == 2
+    assert "expected one of: gate, stage, heart, sync, operator" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["operator", "heart"])
+    assert caught.value.code == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["operator", "--help"])
+    assert caught.value.code == 0
+
+
 def test_fingerprints_are_read_apart_and_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "digests.toml"
     path.write_text('config = "0123456789abcdef"\nruleset = "fedcba9876543210"\n')
