@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one door of the archive: `__main__.py gate|stage|heart|sync`, or `operator COMMAND`.
 
-The word `operator` keeps a person at a shell from starting a second heart by mistake. The door puts its own archive first on the path, imports only the service that was asked for, and turns
-an error of ours into one sentence on standard error.
+The word `operator` keeps a person at a shell from starting a second heart by mistake. The door puts
+its own archive first on the path, imports only the service that was asked for, and turns an error
+of ours into one sentence on standard error.
 """
 
 from __future__ import annotations
