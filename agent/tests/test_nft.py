@@ -25,6 +25,7 @@ from amaranten_ha.core.nft_words import (
     Strange,
     Verdict,
 )
+from amaranten_ha.core.tlv import attribute
 from amaranten_ha.io import nft
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz_0123456789", min_size=1, max_size=30)
@@ -55,17 +56,17 @@ def test_a_rule_comes_back_as_it_went(chain: str, rule: Rule) -> None:
 
 def _one(name: str, *parts: bytes) -> Expression:
     inner = b"".join(parts)
-    expression = nft.attribute(1, name.encode() + b"\0") + nft.attribute(2, inner)
-    body = nft.attribute(4, nft.attribute(1, expression))
+    expression = attribute(1, name.encode() + b"\0") + attribute(2, inner)
+    body = attribute(4, attribute(1, expression))
     return nft.decode_rule(body)[1].expressions[0]
 
 
 def _number(kind: int, value: int) -> bytes:
-    return nft.attribute(kind, struct.pack(">I", value))
+    return attribute(kind, struct.pack(">I", value))
 
 
 def test_an_inverted_lookup_is_not_taken_for_ours() -> None:
-    plain = nft.attribute(1, b"lease\0") + _number(2, 1)
+    plain = attribute(1, b"lease\0") + _number(2, 1)
     assert _one("lookup", plain, _number(5, 0)) == Lookup("lease")
     assert isinstance(_one("lookup", plain, _number(5, 1)), Strange)
 
@@ -76,8 +77,8 @@ def test_another_register_is_not_taken_for_ours() -> None:
 
 
 def test_a_shift_is_not_taken_for_a_mask() -> None:
-    mask = nft.attribute(4, nft.attribute(1, b"\0\0\0\0"))
-    xor = nft.attribute(5, nft.attribute(1, b"\0\0\0\0"))
+    mask = attribute(4, attribute(1, b"\0\0\0\0"))
+    xor = attribute(5, attribute(1, b"\0\0\0\0"))
     both = _number(1, 1) + _number(2, 1) + _number(3, 4) + mask + xor
     assert _one("bitwise", both, _number(6, 0)) == Mask(bytes(4))
     assert isinstance(_one("bitwise", both, _number(6, 1)), Strange)

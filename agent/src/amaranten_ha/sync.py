@@ -33,6 +33,7 @@ from amaranten_ha.io import locals as local_facts
 from amaranten_ha.io import netlink
 from amaranten_ha.io.channel import Channel
 from amaranten_ha.io.follow import Follower
+from amaranten_ha.io.inventory import host_addresses
 from amaranten_ha.io.unit import Unit
 from amaranten_ha.walker import Walker
 
@@ -143,7 +144,7 @@ class Sync:
             return
         self._facts_due_ns = now_ns + FACTS_NS
         self._trouble = local_facts.conntrack_trouble()
-        own = local_facts.addresses() - self._shared
+        own = frozenset(each.address.packed for each in host_addresses()) - self._shared
         if own != self._own:
             self._own, self._own_said = own, False
         tied = self._declared | own | self._peer_own

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Netlink attributes as bytes: walk them, index them, build them.
 
-The rooms of the replica enter with what the kernel or the peer sent. Nothing in here knows what an
-attribute means. Whatever the bytes are, the outcome is a value or a PeerError.
+The rooms that speak netlink enter with what the kernel or the peer sent. Nothing in here knows what
+an attribute means. Whatever the bytes are, the outcome is a value or a PeerError.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from amaranten_ha.core.errors import PeerError
 
@@ -38,6 +39,20 @@ def index(data: bytes, start: int = 0, end: int | None = None) -> dict[int, byte
         found[kind] = data[start + HEADER_BYTES : start + length]
         start += (length + 3) & ~3
     return found
+
+
+def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type without its flags and payload of each attribute; a malformed rest ends the walk.
+
+    For what the own kernel says where an attribute may occur more than once.
+    """
+    position, end = 0, len(data)
+    while position + HEADER_BYTES <= end:
+        length, kind = _HEADER.unpack_from(data, position)
+        if length < HEADER_BYTES or position + length > end:
+            return
+        yield kind & TYPE_MASK, data[position + HEADER_BYTES : position + length]
+        position += (length + 3) & ~3
 
 
 def attribute(kind: int, payload: bytes) -> bytes:

@@ -10,7 +10,7 @@ does not know becomes `Strange`, which equals nothing of ours.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from amaranten_ha.core.gate_compare import SET_EVAL, SET_TIMEOUT
@@ -36,6 +36,7 @@ from amaranten_ha.core.nft_words import (
     Strange,
     Verdict,
 )
+from amaranten_ha.core.tlv import attribute, nest, walk
 
 NEW_TABLE, GET_TABLE, DEL_TABLE = 0, 1, 2
 NEW_CHAIN, GET_CHAIN, DEL_CHAIN = 3, 4, 5
@@ -54,32 +55,9 @@ _REGISTER = 1
 _VERDICT_REGISTER = 0
 _INT = struct.Struct(">I")
 _LONG = struct.Struct(">Q")
-_ATTRIBUTE = struct.Struct("=HH")
-_NESTED = 0x8000
-_KIND_MASK = 0x3FFF
 
 Request = tuple[int, int, bytes]
 """Message type, flags besides REQUEST, body after the family header."""
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """One netlink attribute, padded."""
-    return _ATTRIBUTE.pack(4 + len(value), kind) + value.ljust((len(value) + 3) & ~3, b"\0")
-
-
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Walk attributes; a malformed rest ends the walk."""
-    position, end = 0, len(data)
-    while position + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, position)
-        if length < 4 or position + length > end:
-            return
-        yield kind & _KIND_MASK, data[position + 4 : position + length]
-        position += (length + 3) & ~3
-
-
-def _nest(kind: int, *parts: bytes) -> bytes:
-    return attribute(kind | _NESTED, b"".join(parts))
 
 
 def _text(kind: int, value: str) -> bytes:
@@ -128,14 +106,14 @@ def new_set(made: Set, number: int) -> Request:
         _number(10, number),
     ]
     if size:
-        body.append(_nest(9, _number(1, size)))
+        body.append(nest(9, _number(1, size)))
     return NEW_SET, CREATE, b"".join(body)
 
 
 def new_elements(made: Set) -> Request:
     """Put all addresses into a set that was just made."""
-    elements = (_nest(1, _nest(1, attribute(1, each))) for each in sorted(made.elements))
-    return NEW_ELEMENT, CREATE, _text(1, TABLE) + _text(2, made.name) + _nest(3, *elements)
+    elements = (nest(1, nest(1, attribute(1, each))) for each in sorted(made.elements))
+    return NEW_ELEMENT, CREATE, _text(1, TABLE) + _text(2, made.name) + nest(3, *elements)
 
 
 def new_chain(made: Chain) -> Request:
@@ -143,14 +121,14 @@ def new_chain(made: Chain) -> Request:
     body = _text(1, TABLE) + _text(3, made.name)
     if made.hook is not None:
         hook = _number(1, made.hook) + _number(2, PRIORITY) + _text(3, made.device)
-        body += _nest(4, hook) + _number(5, Code.ACCEPT) + _text(7, "filter")
+        body += nest(4, hook) + _number(5, Code.ACCEPT) + _text(7, "filter")
     return NEW_CHAIN, CREATE, body
 
 
 def new_rule(chain: str, rule: Rule) -> Request:
     """Append a rule to a chain."""
-    expressions = (_nest(1, _expression(each)) for each in rule.expressions)
-    body = _text(1, TABLE) + _text(2, chain) + _nest(4, *expressions)
+    expressions = (nest(1, _expression(each)) for each in rule.expressions)
+    body = _text(1, TABLE) + _text(2, chain) + nest(4, *expressions)
     if rule.comment:
         comment = rule.comment.encode() + b"\0"
         body += attribute(7, bytes((0, len(comment))) + comment)
@@ -184,8 +162,8 @@ def get_generation() -> Request:
 
 def get_element(name: str) -> Request:
     """Ask for the one element of lease or voice."""
-    element = _nest(1, _nest(1, attribute(1, CONSTANT_KEY)))
-    return GET_ELEMENT, 0, _text(1, TABLE) + _text(2, name) + _nest(3, element)
+    element = nest(1, nest(1, attribute(1, CONSTANT_KEY)))
+    return GET_ELEMENT, 0, _text(1, TABLE) + _text(2, name) + nest(3, element)
 
 
 def dump_chains() -> Request:
@@ -217,10 +195,10 @@ def _expression(made: Expression) -> bytes:
             return _named("payload", _number(1, _REGISTER), *where)
         case Mask(mask):
             registers = (_number(1, _REGISTER), _number(2, _REGISTER), _number(3, len(mask)))
-            bits = (_nest(4, attribute(1, mask)), _nest(5, attribute(1, bytes(len(mask)))))
+            bits = (nest(4, attribute(1, mask)), nest(5, attribute(1, bytes(len(mask)))))
             return _named("bitwise", *registers, *bits)
         case Compare(relation, data):
-            value = _nest(3, attribute(1, data))
+            value = nest(3, attribute(1, data))
             return _named("cmp", _number(1, _REGISTER), _number(2, relation), value)
         case Lookup(name):
             return _named("lookup", _text(1, name), _number(2, _REGISTER), _number(5, 0))
@@ -231,14 +209,14 @@ def _expression(made: Expression) -> bytes:
             return _named("dynset", *parts)
         case Verdict(code, chain):
             verdict = _number(1, code) + (_text(2, chain) if chain else b"")
-            value = _nest(2, _nest(2, verdict))
+            value = nest(2, nest(2, verdict))
             return _named("immediate", _number(1, _VERDICT_REGISTER), value)
         case Strange(name, raw):
-            return _text(1, name) + attribute(2 | _NESTED, raw)
+            return _text(1, name) + nest(2, raw)
 
 
 def _named(name: str, *parts: bytes) -> bytes:
-    return _text(1, name) + _nest(2, *parts)
+    return _text(1, name) + nest(2, *parts)
 
 
 # Answers: what the kernel tells, as the same words.
@@ -246,54 +224,54 @@ def _named(name: str, *parts: bytes) -> bytes:
 
 def in_our_table(body: bytes) -> bool:
     """Every message names its table first."""
-    return _as_text(dict(attributes(body)).get(1)) == TABLE
+    return _as_text(dict(walk(body)).get(1)) == TABLE
 
 
 def decode_table(body: bytes) -> tuple[int, int]:
     """Flags and the owner's netlink port (0: nobody)."""
-    values = dict(attributes(body))
+    values = dict(walk(body))
     return _as_number(values.get(2)), _as_number(values.get(7))
 
 
 def decode_generation(body: bytes) -> int:
     """The generation of all rulesets."""
-    return _as_number(dict(attributes(body)).get(1))
+    return _as_number(dict(walk(body)).get(1))
 
 
 def decode_set(body: bytes) -> FoundSet:
     """A set's kind."""
-    values = dict(attributes(body))
+    values = dict(walk(body))
     kind, length = _as_number(values.get(4)), _as_number(values.get(5))
     return FoundSet(_as_text(values.get(2)), kind, length, _as_number(values.get(3)))
 
 
 def decode_elements(body: bytes) -> tuple[str, list[tuple[bytes, int]]]:
     """The set's name; key and milliseconds left (0 without a timeout) of each element."""
-    values = dict(attributes(body))
+    values = dict(walk(body))
     found = []
-    for _kind, element in attributes(values.get(3, b"")):
-        parts = dict(attributes(element))
-        key = dict(attributes(parts.get(1, b""))).get(1, b"")
+    for _kind, element in walk(values.get(3, b"")):
+        parts = dict(walk(element))
+        key = dict(walk(parts.get(1, b""))).get(1, b"")
         found.append((key, _as_number(parts.get(5))))
     return _as_text(values.get(2)), found
 
 
 def decode_chain(body: bytes) -> FoundChain:
     """A chain and where it hangs."""
-    values = dict(attributes(body))
+    values = dict(walk(body))
     name = _as_text(values.get(3))
     if 4 not in values:
         return FoundChain(name, None, 0, 0, ())
-    hook = dict(attributes(values[4]))
-    devices = tuple(_as_text(each) for _kind, each in attributes(hook.get(4, b"")))
+    hook = dict(walk(values[4]))
+    devices = tuple(_as_text(each) for _kind, each in walk(hook.get(4, b"")))
     number, priority = _as_number(hook.get(1)), _as_signed(hook.get(2))
     return FoundChain(name, number, priority, _as_number(values.get(5)), devices)
 
 
 def decode_rule(body: bytes) -> tuple[str, Rule]:
     """The chain's name, and the rule."""
-    values = dict(attributes(body))
-    expressions = tuple(_decode_expression(each) for _kind, each in attributes(values.get(4, b"")))
+    values = dict(walk(body))
+    expressions = tuple(_decode_expression(each) for _kind, each in walk(values.get(4, b"")))
     return _as_text(values.get(2)), Rule(expressions, _comment(values.get(7, b"")))
 
 
@@ -304,9 +282,9 @@ def _comment(data: bytes) -> str:
 
 
 def _decode_expression(data: bytes) -> Expression:
-    outer = dict(attributes(data))
+    outer = dict(walk(data))
     name, raw = _as_text(outer.get(1)), outer.get(2, b"")
-    values = dict(attributes(raw))
+    values = dict(walk(raw))
     decode = _DECODERS.get(name)
     if decode is None:
         return Strange(name, raw)
@@ -325,7 +303,7 @@ Decoded = tuple[Iterable[int], Expression]
 
 
 def _value(data: bytes | None) -> bytes:
-    return dict(attributes(data or b"")).get(1, b"")
+    return dict(walk(data or b"")).get(1, b"")
 
 
 def _registers(values: Values, *kinds: int) -> None:
@@ -371,7 +349,7 @@ def _decode_dynset(values: Values) -> Decoded:
 def _decode_immediate(values: Values) -> Decoded:
     if _as_number(values.get(1)) != _VERDICT_REGISTER:
         raise ValueError
-    verdict = dict(attributes(dict(attributes(values.get(2, b""))).get(2, b"")))
+    verdict = dict(walk(dict(walk(values.get(2, b""))).get(2, b"")))
     return (1, 2), Verdict(Code(_as_signed(verdict.get(1))), _as_text(verdict.get(2)))
 
 
