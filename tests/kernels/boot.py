@@ -21,8 +21,8 @@ from .guest import init
 from .image import QEMU, Image
 
 # Function is tested, not timing: the limits are there so that a hung guest ends.
-GUEST_TIMEOUT_S = 600
-CHECK_TIMEOUT_S = 60
+GUEST_TIMEOUT_S = 900
+CHECK_TIMEOUT_S = 300
 MEMORY_MB = 640
 
 

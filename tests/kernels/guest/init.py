@@ -67,7 +67,6 @@ def main():
         mount("tmpfs", "/run")
         mount("tmpfs", "/tmp")
         os.environ["PATH"] = "/usr/sbin:/usr/bin"
-        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         load_modules()
         run_checks()
     except BaseException:  # noqa: BLE001  process 1 must reach the power switch, whatever happened
