@@ -11,6 +11,7 @@ import copy
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,21 +61,37 @@ class Run:
         return "\n".join(self.output.splitlines()[-40:])
 
 
-def deploy(lab: Lab, *arguments: str, inventory: Path | None = None) -> Run:
-    """Run site.yml on a lab."""
-    environment = dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0")
-    done = subprocess.run(
-        [str(PLAYBOOK), "-i", str(inventory or lab.inventory), "playbooks/site.yml", *arguments],
+def deploy(
+    lab: Lab,
+    *arguments: str,
+    inventory: Path | None = None,
+    at: tuple[str, Callable[[], None]] | None = None,
+) -> Run:
+    """Run site.yml on a lab; `at` is a word of its output at which something happens."""
+    command = [str(PLAYBOOK), "-i", str(inventory or lab.inventory), "playbooks/site.yml"]
+    with subprocess.Popen(
+        [*command, *arguments],
         cwd=ROOT,
-        env=environment,
+        env=dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=SITE_S_MAX,
-        check=False,
-    )
-    return Run(done.returncode, done.stdout)
+    ) as process:
+        timer = threading.Timer(SITE_S_MAX, process.kill)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if at and at[0] in line:
+                    at[1]()
+                    at = None
+        finally:
+            timer.cancel()
+    assert at is None, f"never said: {at[0]}"
+    return Run(process.returncode, "".join(lines))
 
 
 def snapshot(lab: Lab) -> dict[str, list[str]]:

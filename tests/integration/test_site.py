@@ -8,18 +8,22 @@ leave them as they were.
 from __future__ import annotations
 
 import base64
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.integration import deployment, steps
-from tests.integration.conftest import converged, status, wait_for
+from tests.integration import steps
+from tests.integration.conftest import converged, wait_for
 from tests.integration.deployment import Run, deploy, snapshot, varied
 from tests.lab import Lab
 from tests.lab.plan import NODES
 
 Change = Callable[[dict[str, Any], dict[str, Any]], None]
+
+# Two restarts and two hand-overs at 1 kHz; a hand-over loses nothing, a busy machine may.
+PACKETS_LOST_MAX = 20
 
 MASQUERADE = """\
 table inet edge {
@@ -234,13 +238,9 @@ def test_networkd_leaves_the_shared_addresses_alone(pair: Lab) -> None:
     active = converged(pair)
     node = pair.node(active)
     device = pair.device(active, "lan")
-    watch = node.popen(["ip", "-o", "monitor", "address", "route"])
+    watch = node.popen(["ip", "-o", "monitor", "address"], stdout=subprocess.PIPE)
     try:
-        for words in (
-            ["restart", "systemd-networkd.service"],
-            ["try-reload-or-restart", "systemd-networkd.service"],
-        ):
-            node.run(["systemctl", *words])
+        node.run(["systemctl", "restart", "systemd-networkd.service"])
         node.run(["networkctl", "reload"])
         node.run(["networkctl", "reconfigure", device])
         wait_for(
@@ -272,27 +272,9 @@ def test_a_ruleset_that_locks_the_controller_out_is_taken_back(pair: Lab) -> Non
     for node in NODES:
         now = pair.node(node).run(["nft", "-s", "list", "table", "inet", "edge"]).stdout
         assert now == before[node]
-    assert deploy(pair, "--check").changed_on_nodes == 0
 
 
-def test_a_change_that_restarts_both_agents_loses_no_connection(pair: Lab) -> None:
-    converged(pair)
-
-    def slower(hosts: dict[str, Any], pair: dict[str, Any]) -> None:
-        pair["profile"] = "fast"
-
-    with steps.traffic(pair) as probing:
-        run = deploy(pair, inventory=varied(pair, "fast", slower))
-        assert run.code == 0, run.end()
-    assert all(status(pair, node)["profile"] == "fast" for node in NODES)
-    tcp = probing.result.tcp
-    assert tcp["connections_survived"] == tcp["connections"], probing.result
-    assert probing.result.udp["silence_ms"] < 300, probing.result.udp
-    assert deploy(pair).code == 0
-    converged(pair)
-
-
-def test_keys_are_changed_in_steps_and_never_shown(pair: Lab) -> None:
+def test_keys_are_changed_in_steps_without_a_loss_and_never_shown(pair: Lab) -> None:
     converged(pair)
     key = base64.b64encode(bytes(range(32))).decode()
 
@@ -303,25 +285,29 @@ def test_keys_are_changed_in_steps_and_never_shown(pair: Lab) -> None:
         second(hosts, pair)
         pair["send_key"] = 2
 
-    old_key = (pair.inventory.parent / "cluster_key").read_text().strip()
     too_far = deploy(pair, "--diff", inventory=varied(pair, "keys", send_second))
     assert too_far.code == 2
     assert "does not have yet" in too_far.output
     assert too_far.changed_on_nodes == 0
-    runs = [
-        deploy(pair, "--diff", "-vvv", inventory=varied(pair, "keys", change))
-        for change in (second, send_second)
-    ]
+    # Each step restarts the agent on both nodes, one after the other.
+    with steps.traffic(pair) as probing:
+        runs = [
+            deploy(pair, "--diff", "-vvv", inventory=varied(pair, "keys", change))
+            for change in (second, send_second)
+        ]
     assert [run.code for run in runs] == [0, 0], runs[-1].end()
+    assert all(run.changed[node] == 3 for run in runs for node in NODES)
+    traffic = probing.result
+    assert traffic.tcp["connections_survived"] == traffic.tcp["connections"], traffic.tcp
+    assert traffic.udp["packets_lost"] <= PACKETS_LOST_MAX, traffic.udp
     assert "+key 2: hash " in runs[0].output
     assert "(sends)" in runs[1].output
-    converged(pair)
+    old_key = (pair.inventory.parent / "cluster_key").read_text().strip()
     for run in (too_far, *runs):
         assert key not in run.output
         assert old_key not in run.output
-    # Back, again in steps.
-    for change in (second, None):
-        inventory = varied(pair, "keys", change) if change else None
+    converged(pair)
+    for inventory in (varied(pair, "keys", second), None):
         assert deploy(pair, inventory=inventory).code == 0
     converged(pair)
 
@@ -343,18 +329,19 @@ def test_a_node_that_dies_half_way_leaves_the_other_working(pair: Lab) -> None:
     active = converged(pair)
     passive = steps.other(active)
     epoch = steps.epoch(pair)
-    pair.node(passive).run(["sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=1"])
-    pair.power_off(passive)
+    drift = "systemctl disable -q amaranten-ha-sync.service"
+    for node in NODES:
+        pair.node(node).run(["sh", "-c", drift])
+    half_way = "TASK [amaranten.ha.agent : Bring the agent]"
     try:
-        run = deploy(pair)
-        assert run.code != 0
-        limited = deploy(pair, "--limit", active)
-        assert limited.code == 0, limited.end()
-        assert limited.changed_on_nodes == 0
+        run = deploy(pair, at=(half_way, lambda: pair.power_off(passive)))
+        assert run.code == 4, run.end()
+        assert run.changed[active] == 1
     finally:
         pair.boot(passive)
     converged(pair)
     assert (steps.active(pair), steps.epoch(pair)) == (active, epoch)
     run = deploy(pair)
     assert run.code == 0, run.end()
-    assert deployment.deploy(pair, "--check").changed_on_nodes == 0
+    assert (run.changed[active], run.changed[passive]) == (0, 1), run.output
+    assert (steps.active(pair), steps.epoch(pair)) == (active, epoch)
