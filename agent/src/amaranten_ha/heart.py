@@ -99,7 +99,7 @@ class Heart:
         self._hear()
         if self._links.drain():
             self._bind()
-            self._gate_due_ns = now_ns
+            self._gate_due_ns = self._upkeep_due_ns = now_ns
         self._read_gate(now_ns)
         self._clerk.serve(self._gate_state)
         now_ns = time.monotonic_ns()

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from amaranten_ha.core.tlv import attribute, walk
 from amaranten_ha.io import rtnetlink
 
-_RTMGRP_LINK = 1
+_GROUPS = 0x1 | 0x10 | 0x100
+"""Links and addresses: a network manager that takes a shared address off is noticed at once."""
 _IFLA_IFNAME = 3
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
@@ -43,7 +44,7 @@ class Links:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(names)
-        self._events = rtnetlink.connect(_RTMGRP_LINK)
+        self._events = rtnetlink.connect(_GROUPS)
         self._events.setblocking(False)
         self.devices: dict[str, Device] = {}
         self.reload()
@@ -62,7 +63,7 @@ class Links:
                 self._take(kind, payload)
 
     def drain(self) -> bool:
-        """Take in what the kernel told; True if there was anything."""
+        """Take in what the kernel told of devices; True if it told anything, of addresses too."""
         changed = False
         while True:
             try:
