@@ -15,6 +15,8 @@ DIRECTORY = "/etc/systemd/network"
 # Sorted before what an installer or an image may have left for all devices.
 PREFIX = "05-amaranten-ha-"
 MANAGER_PATH = "/etc/systemd/networkd.conf.d/amaranten-ha.conf"
+# The dummy address of RFC 7600, which no network has.
+PLACEHOLDER = "192.0.0.8/32"
 HEADER = "# Written by Ansible from ha_cluster: change it there.\n"
 MANAGER_TEXT = (
     HEADER
@@ -48,6 +50,9 @@ def text_of(interface, dns):
         "IgnoreCarrierLoss=yes",
         "KeepConfiguration=static",
     ]
+    if interface.get("placeholder"):
+        # Keeps the routes below when the shared address goes; never a source with this scope.
+        lines += ["", "[Address]", "Address=%s" % PLACEHOLDER, "Scope=host"]
     for network in interface.get("on_link", []):
         lines += ["", "[Route]", "Destination=%s" % network]
         if ":" not in network:

@@ -53,6 +53,12 @@ options:
         type: list
         elements: str
         default: []
+      placeholder:
+        description:
+          - Whether the device gets the address V(192.0.0.8/32) with the scope of the host, so that
+            the kernel keeps its IPv4 routes when the last other address goes.
+        type: bool
+        default: false
       routes:
         description: Routes over this interface.
         type: list
@@ -136,7 +142,8 @@ class Plan(object):
         """Compare one interface with the kernel."""
         device = interface["device"]
         have = [ipaddress.ip_interface(address) for address in addresses(link)]
-        wanted = [ipaddress.ip_interface(address) for address in interface["addresses"]]
+        placeholder = [network_files.PLACEHOLDER] if interface["placeholder"] else []
+        wanted = [ipaddress.ip_interface(a) for a in interface["addresses"] + placeholder]
         if "UP" not in link.get("flags", []):
             self.missing.append((device, "up"))
         for address in wanted:
@@ -297,6 +304,7 @@ def main():
         "device": {"type": "str", "required": True},
         "addresses": strings,
         "on_link": strings,
+        "placeholder": {"type": "bool", "default": False},
         "routes": {"type": "list", "elements": "dict", "default": [], "options": route},
         "mtu": {"type": "int"},
     }

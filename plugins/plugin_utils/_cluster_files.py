@@ -184,6 +184,9 @@ def networks_of(cluster: Cluster, node: str) -> list[dict[str, t.Any]]:
                 "device": interface.sides[node].device,
                 "addresses": own,
                 "on_link": list(dict.fromkeys(on_link)),
+                # Without an own IPv4 address the shared one is the last of its device when it goes,
+                # and the kernel takes all IPv4 routes of such a device away.
+                "placeholder": 4 not in versions and any(":" not in n for n in on_link),
                 "routes": routes,
                 "mtu": interface.mtu,
             }

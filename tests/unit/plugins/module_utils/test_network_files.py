@@ -37,6 +37,8 @@ def test_a_wan_without_own_addresses_has_its_network_and_its_next_hop():
     )
     text = network_files.text_of(wan, {})
     assert "Address=" not in text
+    kept = network_files.text_of(dict(wan, placeholder=True), {})
+    assert "[Address]\nAddress=192.0.0.8/32\nScope=host\n" in kept
     assert "[Route]\nDestination=198.51.100.0/24\nScope=link\n" in text
     assert "[Route]\nDestination=2001:db8::/64\n\n" in text
     assert "Destination=0.0.0.0/0\nGateway=198.51.100.254\nGatewayOnLink=yes\n" in text

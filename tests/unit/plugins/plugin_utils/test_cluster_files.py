@@ -113,7 +113,9 @@ def test_a_network_without_own_addresses_gets_its_route_from_the_file():
     assert networks["wan"]["routes"] == [
         {"to": "0.0.0.0/0", "via": "198.51.100.254", "on_link": True}
     ]
+    assert networks["wan"]["placeholder"]
     assert networks["lan"]["on_link"] == []
+    assert not networks["lan"]["placeholder"]
 
 
 def test_shared_addresses_are_in_no_managers_file():
