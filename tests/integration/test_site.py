@@ -312,6 +312,35 @@ def test_keys_are_changed_in_steps_without_a_loss_and_never_shown(pair: Lab) -> 
     converged(pair)
 
 
+def test_a_wan_without_own_addresses_works_on_both_nodes(pair: Lab) -> None:
+    converged(pair)
+
+    def shared_only(hosts: dict[str, Any], pair: dict[str, Any]) -> None:
+        for side in pair["interfaces"]["wan"]["nodes"].values():
+            side["addresses"] = []
+
+    try:
+        run = deploy(pair, inventory=varied(pair, "shared-only", shared_only))
+        assert run.code == 0, run.end()
+        # There and back: each node has once lost the only address that was on its wan.
+        with steps.traffic(pair) as probing:
+            for _turn in range(2):
+                giver = converged(pair)
+                done = pair.node(giver).run([steps.TOOL, "switchover", "--reason", "test"])
+                assert done.returncode == 0, done.stderr
+        traffic = probing.result
+        assert traffic.tcp["connections_survived"] == traffic.tcp["connections"], traffic.tcp
+        assert traffic.udp["packets_lost"] <= PACKETS_LOST_MAX, traffic.udp
+        for node in NODES:
+            device = pair.device(node, "wan")
+            listed = pair.node(node).run(["ip", "-4", "-o", "address", "show", "dev", device])
+            assert "198.51.100.2/" not in listed.stdout
+            assert "198.51.100.3/" not in listed.stdout
+    finally:
+        assert deploy(pair).code == 0
+    converged(pair)
+
+
 def test_a_run_limited_to_one_node_leaves_the_other_alone(pair: Lab) -> None:
     passive = steps.other(converged(pair))
     before = snapshot(pair)
