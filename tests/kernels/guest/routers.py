@@ -61,10 +61,10 @@ class Routers:
         for net in (self.client, self.server, self.a, self.b):
             net.set("net/ipv6/conf/default/accept_dad", 0)
             net.set("net/ipv6/conf/default/router_solicitations", 0)
+        self._at_client = [f"addr add {CLIENT}/32 dev lo", f"addr add {CLIENT6}/128 dev lo nodad"]
+        self._at_server = [f"addr add {SERVER}/32 dev lo", f"addr add {SERVER6}/128 dev lo nodad"]
         for name, router in (("a", self.a), ("b", self.b)):
             self._router(name, router, rules)
-        for host, own, own6 in ((self.client, CLIENT, CLIENT6), (self.server, SERVER, SERVER6)):
-            host.ip(f"addr add {own}/32 dev lo", f"addr add {own6}/128 dev lo nodad")
         self.use("a")
 
     def _router(self, name: str, router: Net, rules: str) -> None:
@@ -83,12 +83,12 @@ class Routers:
             *(f"neigh add {each} lladdr {HOST_MAC} dev lan0" for each in (CLIENT, CLIENT6)),
             *(f"neigh add {each} lladdr {HOST_MAC} dev wan0" for each in (SERVER, SERVER6)),
         )
-        for host, mac, gateways in (
-            (self.client, near, (GATEWAY, GATEWAY6)),
-            (self.server, far, (SHARED, SHARED6)),
+        for later, mac, gateways in (
+            (self._at_client, near, (GATEWAY, GATEWAY6)),
+            (self._at_server, far, (SHARED, SHARED6)),
         ):
-            neighbours = (f"neigh add {each} lladdr {mac} dev to-{name}" for each in gateways)
-            host.ip(f"link set to-{name} up", *neighbours)
+            later.append(f"link set to-{name} up")
+            later += [f"neigh add {each} lladdr {mac} dev to-{name}" for each in gateways]
         router.set("net/ipv4/ip_forward", 1)
         router.set("net/ipv6/conf/all/forwarding", 1)
         router.nft(rules)  # connection tracking begins with the first rule that asks for it
@@ -97,14 +97,16 @@ class Routers:
 
     def use(self, name: str) -> None:
         """From now on both hosts send everything to this router."""
-        for host, own, own6, gateway, gateway6 in (
-            (self.client, CLIENT, CLIENT6, GATEWAY, GATEWAY6),
-            (self.server, SERVER, SERVER6, SHARED, SHARED6),
+        for host, later, own, own6, gateway, gateway6 in (
+            (self.client, self._at_client, CLIENT, CLIENT6, GATEWAY, GATEWAY6),
+            (self.server, self._at_server, SERVER, SERVER6, SHARED, SHARED6),
         ):
             host.ip(
+                *later,
                 f"route replace default via {gateway} dev to-{name} onlink src {own}",
                 f"route replace default via {gateway6} dev to-{name} onlink src {own6}",
             )
+            later.clear()
 
     def refused(self, router: Net) -> int:
         """Packets that the router dropped as invalid, or as new without being a SYN."""

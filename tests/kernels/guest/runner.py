@@ -34,9 +34,14 @@ def run(line: int) -> None:
     _tell(line, {"kernel": platform.release(), "python": platform.python_version()})
     # Imported before the fork: the emulated machine compiles each module once, not once a check.
     checks = {name: _find(name) for name in plan["checks"]}
+    prepared: set[str] = set()
     for name, check in checks.items():
         started_ns = time.monotonic_ns()
         _tell(line, {"started": name})
+        room = name.split(".")[0]
+        if room not in prepared:
+            prepared.add(room)
+            _prepare(room)
         outcome, text = run_one(check, plan["check_timeout_s"])
         spent_ms = (time.monotonic_ns() - started_ns) // 1_000_000
         _tell(line, {"check": name, "outcome": outcome, "ms": spent_ms, "text": text})
@@ -63,6 +68,20 @@ def _find(name: str) -> Check:
 
         return broken
     return found
+
+
+def _prepare(room: str) -> None:
+    """What the checks of one room share, if it wants to; they find it after their fork.
+
+    A room that cannot be prepared is told by its checks, which miss what they need.
+    """
+    module = sys.modules.get(f"{__package__.rpartition('.')[0]}.checks.{room}")
+    prepare = getattr(module, "prepare", None)
+    if prepare is not None:
+        try:
+            prepare()
+        except Exception:  # noqa: BLE001  see above
+            traceback.print_exc()
 
 
 def run_one(check: Check, timeout_s: int) -> tuple[str, str]:
