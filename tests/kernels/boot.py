@@ -122,6 +122,7 @@ def _command(image: Image, root: Path, console: Path) -> list[str]:
     machine = ["-machine", "pc,accel=tcg", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MB)]
     lines = ["-serial", f"file:{console}", "-serial", "stdio"]
     return [
+        *["setpriv", "--pdeathsig", "KILL"],  # a killed test run leaves no guest behind
         *[QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
         *machine,
         *lines,
