@@ -26,7 +26,7 @@ from ..guest.bench import (
     Bench,
     Shape,
 )
-from ..guest.net import until
+from ..guest.net import Net, until
 from ..guest.talk import Ear, Mouth
 
 
@@ -150,7 +150,43 @@ def check_closed_gate_does_not_speak_as_shared() -> None:
         ear.hears(b"as shared, open")
 
 
-def check_ungated_device_is_no_way_round() -> None:
+def check_closed_gate_takes_nothing_for_shared() -> None:
+    """Hosts with a stale neighbour entry still send here what is meant for the active node."""
+    bench = Bench()
+    bench.gate()
+    bench.take_over()
+    for host, own, shared in ((HOST, OWN, SHARED), (HOST6, OWN6, SHARED6)):
+        ear, mouth = Ear(bench.node, 10 if ":" in host else 2), Mouth(bench.lan, host)
+        bench.beat(Kind.CLOSE)
+        mouth.says(b"to the shared", shared)
+        mouth.says(b"to the own", own)
+        ear.hears(b"to the own")
+        assert not ear.heard(b"to the shared"), f"{shared} was served by a closed gate"
+        bench.beat()
+        mouth.says(b"to the shared, open", shared)
+        ear.hears(b"to the shared, open")
+
+
+def check_ungated_device_is_no_way_out() -> None:
+    """What comes in on a gated port is not forwarded to a port without a gate."""
+    bench = Bench()
+    bench.gate()
+    target = Net.new()
+    bench.node.link("office", target, "eth0")
+    bench.node.ip("addr add 10.20.8.2/24 dev office")
+    target.ip("addr add 10.20.8.100/24 dev eth0")
+    far, near = Ear(target), Ear(bench.node)
+    mouth = Mouth(bench.lan, HOST)
+    mouth.says(b"through", "10.20.8.100")
+    mouth.says(b"to the node", OWN)
+    near.hears(b"to the node")
+    assert not far.heard(b"through")
+    bench.beat()
+    mouth.says(b"through, open", "10.20.8.100")
+    far.hears(b"through, open")
+
+
+def check_ungated_device_is_no_way_in() -> None:
     """What comes in on a port without a gate (management) is not forwarded either."""
     bench = Bench(Shape.VLAN)
     bench.gate()
