@@ -3,7 +3,7 @@
 """The text of systemd-networkd's files for the interfaces of the pair.
 
 A pure room: interfaces come in, files go out.  The settings are those under which systemd 252 and
-newer leave addresses alone that others have put on a device: with KeepConfiguration=static neither
+newer leave addresses alone that others have put on a device: with KeepConfiguration=yes neither
 a restart nor a reload nor a reconfiguration of networkd takes a shared address away.
 
 Note: this is a private module_util; it may change without notice.
@@ -48,7 +48,7 @@ def text_of(interface, dns):
         "IPv6AcceptRA=no",
         "ConfigureWithoutCarrier=yes",
         "IgnoreCarrierLoss=yes",
-        "KeepConfiguration=static",
+        "KeepConfiguration=yes",
     ]
     if interface.get("placeholder"):
         # Keeps the routes below when the shared address goes; never a source with this scope.

@@ -23,7 +23,7 @@ def interface(**more):
 
 def test_addresses_of_others_are_kept():
     text = network_files.text_of(interface(), {})
-    for line in ("Name=enp1s0", "Address=10.20.1.2/24", "KeepConfiguration=static"):
+    for line in ("Name=enp1s0", "Address=10.20.1.2/24", "KeepConfiguration=yes"):
         assert line in text.splitlines()
     for line in ("ConfigureWithoutCarrier=yes", "IgnoreCarrierLoss=yes", "IPv6AcceptRA=no"):
         assert line in text.splitlines()
