@@ -9,6 +9,7 @@ because the play is limited to the other, is not judged.  No key comes here, onl
 from __future__ import annotations
 
 import ipaddress
+import os
 import typing as t
 
 from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import Cluster, Interface
@@ -67,6 +68,13 @@ def check_device(interface: Interface, node: str, found: Found, problems: Proble
             f"a device that {manager} leaves alone on {node}: {remedy}, or set "
             f"{interface.path}.manage_addresses to false",
         )  # fmt: skip
+    elif manager == "systemd-networkd" and interface.manage_addresses:
+        if os.path.basename(file) < os.path.basename(OUR_FILES):
+            problems.add(
+                path, name,
+                f"a device for which no file of systemd-networkd comes before ours, and {file} does "
+                f"on {node}: narrow its [Match], or give it a name that begins with 10 or more",
+            )  # fmt: skip
 
 
 def check_strangers(cluster: Cluster, node: str, found: Found, problems: Problems) -> None:

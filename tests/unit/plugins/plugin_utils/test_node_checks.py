@@ -44,6 +44,11 @@ def test_a_bare_node_is_fine():
     assert sentences() == []
 
 
+def test_a_static_file_that_ours_takes_the_place_of_is_fine():
+    theirs = {"manager": "systemd-networkd", "manager_file": "/etc/systemd/network/10-lan.network"}
+    assert sentences(lambda n: n["devices"]["enp1s0"].update(theirs)) == []
+
+
 def test_our_own_file_is_fine():
     mine = {
         "manager": "systemd-networkd",
@@ -72,6 +77,15 @@ def test_our_own_file_is_fine():
                 manager="systemd-networkd", manager_file="/etc/x.network", dynamic=True
             ),
             ["gets them by DHCP from systemd-networkd in /etc/x.network"],
+        ),
+        (
+            lambda n: n["devices"]["enp1s0"].update(
+                manager="systemd-networkd", manager_file="/etc/systemd/network/00-all.network"
+            ),
+            [
+                "no file of systemd-networkd comes before ours",
+                "/etc/systemd/network/00-all.network",
+            ],
         ),
         (lambda n: n.update(systemd=False), ["does not run systemd"]),
         (lambda n: n.update(distribution={"id": "fedora"}), ["runs fedora, expected Debian"]),
