@@ -73,7 +73,7 @@ def check_device(interface: Interface, node: str, found: Found, problems: Proble
             problems.add(
                 path, name,
                 f"a device for which no file of systemd-networkd comes before ours, and {file} does "
-                f"on {node}: narrow its [Match], or give it a name that begins with 10 or more",
+                f"on {node}: narrow its [Match], or give it a name that begins with 10",
             )  # fmt: skip
 
 
