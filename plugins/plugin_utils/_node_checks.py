@@ -72,8 +72,8 @@ def check_device(interface: Interface, node: str, found: Found, problems: Proble
         if os.path.basename(file) < os.path.basename(OUR_FILES):
             problems.add(
                 path, name,
-                f"a device for which no file of systemd-networkd comes before ours, and {file} does "
-                f"on {node}: narrow its [Match], or give it a name that begins with 10",
+                f"a device for which no file of systemd-networkd comes before ours, and {file} "
+                f"does on {node}: narrow its [Match], or give it a name that begins with 10",
             )  # fmt: skip
 
 
