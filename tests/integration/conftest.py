@@ -2,7 +2,7 @@
 """One lab for all tests of a deployed pair: made bare, deployed once, taken down at the end.
 
 ``bare`` are two nodes on which nothing was done; only ``test_site.py`` asks for it, and runs first.
-``pair`` is the same lab after ``playbooks/site.yml``. HA_LAB_PREFIX names the lab (default ``t``);
+``pair`` is the same lab after ``playbooks/site.yml``. HA_LAB_PREFIX names the lab;
 with HA_LAB_KEEP=1 it stays up for a look at it.
 """
 
@@ -16,6 +16,7 @@ import pytest
 
 from tests.integration import deployment, steps
 from tests.lab import Lab
+from tests.lab.plan import own_prefix
 
 FIRST = "test_site.py"
 CONVERGED_S = 60
@@ -35,7 +36,7 @@ def bare() -> Iterator[Lab]:
     """A lab that was just made; its nodes are as the image is."""
     if os.geteuid() != 0:
         pytest.skip("the lab needs root")
-    lab = Lab(os.environ.get("HA_LAB_PREFIX", "t"))
+    lab = Lab(os.environ.get("HA_LAB_PREFIX", own_prefix("t")))
     lab.down()
     try:
         lab.up()

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.demo.report import Report, lost_between, silence_between
-from tests.lab.plan import ROOT, Plan
+from tests.lab.plan import ROOT, Plan, own_prefix
 
-PREFIX = "labv"
+PREFIX = own_prefix("labv")
 
 GOOD = Report(
     silence_ms=241.0,

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Direction, Lab, LabError, Way, after
-from tests.lab.plan import ROOT, Plan, node_wires
+from tests.lab.plan import ROOT, Plan, node_wires, own_prefix
 from tests.lab.watch import HEARTBEAT
 from tests.probes import driver
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 
-FIRST, SECOND = "labt", "labu"
+FIRST, SECOND = own_prefix("labt"), own_prefix("labu")
 
 
 @pytest.fixture(scope="module")

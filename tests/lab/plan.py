@@ -7,6 +7,7 @@ finds again and removes. Pure: nothing is looked up and nothing is changed here.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,6 +54,11 @@ ROUTES = {
     "dmzhost": ("default via 10.20.3.1", "default via fd20:3::1"),
     "control": (),
 }
+
+
+def own_prefix(word: str) -> str:
+    """A lab's prefix that no other working copy on this machine uses: tests may run in both."""
+    return word + hashlib.blake2s(str(ROOT).encode(), digest_size=2).hexdigest()
 
 
 class LabError(Exception):
