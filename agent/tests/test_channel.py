@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from amaranten_ha.core import stream
+from amaranten_ha.core import greeting, stream
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.seal import KeyRing
 from amaranten_ha.io.channel import Channel, paths
@@ -170,16 +170,16 @@ def test_any_accepted_key_will_do(ends: Ends) -> None:
     ends.until(ends.both_up)
 
 
-def _greeted(ends: Ends, greeting: stream.Greeting) -> socket.socket:
+def _greeted(ends: Ends, said: greeting.Greeting) -> socket.socket:
     """Connect to the listener as the peer would, and say a greeting."""
     ends.turn(ends.one)
     with_peer = socket.create_connection((ONE, ends.port), 3, source_address=(TWO, 0))
-    with_peer.sendall(stream.framed(greeting.encode()))
+    with_peer.sendall(greeting.framed(said.encode()))
     return with_peer
 
 
 def test_another_major_version_is_refused_with_its_reason(ends: Ends) -> None:
-    line = _greeted(ends, stream.Greeting(7, 2, b"n" * 32, 1, (1,), major=2))
+    line = _greeted(ends, greeting.Greeting(7, 2, b"n" * 32, 1, (1,), major=2))
     ends.until(lambda: "speaks version 2.0" in ends.one.reason(ends.now_ns()), ends.one)
     assert not ends.one.up
     line.close()
@@ -204,8 +204,8 @@ def test_a_recorded_session_opens_nothing(ends: Ends) -> None:
 
 def test_a_stranger_does_not_push_the_peer_out(ends: Ends) -> None:
     ends.until(ends.both_up)
-    greeting = stream.Greeting(7, 2, b"n" * 32, 1, (1,))
-    strangers = [_greeted(ends, greeting) for _number in range(6)]
+    said = greeting.Greeting(7, 2, b"n" * 32, 1, (1,))
+    strangers = [_greeted(ends, said) for _number in range(6)]
     ends.one.send(stream.BarrierPassed(3))
     ends.until(lambda: stream.BarrierPassed(3) in ends.got[ends.two])
     assert (ends.one.session, ends.two.session) == (1, 1)

@@ -27,12 +27,12 @@ from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
 from amaranten_ha.core.source import Source
 from amaranten_ha.io import netlink
+from amaranten_ha.io.events import Events
 from amaranten_ha.io.netlink import (
     CREATE_EXCLUSIVE,
     CT_DELETE,
     CT_NEW,
     Dump,
-    Events,
     Request,
     Table,
 )

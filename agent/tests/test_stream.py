@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amaranten_ha.core import stream
+from amaranten_ha.core import greeting, stream
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Op
@@ -46,12 +46,12 @@ messages = st.one_of(
 )
 
 
-def hello(number: int, **other: object) -> stream.Greeting:
+def hello(number: int, **other: object) -> greeting.Greeting:
     values: dict[str, object] = {
         "cluster": 7, "node": number, "nonce": bytes([number]) * 32,
         "send_key": 1, "accepted_keys": (1, 2),
     }  # fmt: skip
-    return stream.Greeting(**(values | other))  # type: ignore[arg-type]
+    return greeting.Greeting(**(values | other))  # type: ignore[arg-type]
 
 
 @given(messages)
@@ -61,7 +61,7 @@ def test_a_message_comes_back_as_it_was(message: stream.Message) -> None:
 
 @given(st.binary(max_size=120))
 def test_any_bytes_are_a_message_or_one_kind_of_error(data: bytes) -> None:
-    for decoder in (stream.decode, stream.greeting):
+    for decoder in (stream.decode, greeting.read):
         try:
             decoder(data)
         except PeerError:
@@ -84,8 +84,8 @@ def test_a_kind_of_a_later_minor_version_is_skipped() -> None:
 
 @given(st.lists(_payload, max_size=8), st.lists(st.integers(1, 50), min_size=1))
 def test_records_are_cut_wherever_the_stream_was(records: list[bytes], cuts: list[int]) -> None:
-    wire = b"".join(map(stream.framed, records))
-    frames, found, turn = stream.Deframer(1000), [], 0
+    wire = b"".join(map(greeting.framed, records))
+    frames, found, turn = greeting.Deframer(1000), [], 0
     while wire:
         size = cuts[turn % len(cuts)]
         found += frames.feed(wire[:size])
@@ -95,11 +95,11 @@ def test_records_are_cut_wherever_the_stream_was(records: list[bytes], cuts: lis
 
 def test_a_record_beyond_the_bound_is_refused_before_it_is_stored() -> None:
     with pytest.raises(PeerError, match="at most 100"):
-        stream.Deframer(100).feed(b"\x7f\xff\xff\xff")
+        greeting.Deframer(100).feed(b"\x7f\xff\xff\xff")
 
 
 def test_greetings_travel_and_what_is_added_later_is_skipped() -> None:
-    assert stream.greeting(hello(1).encode() + b"more") == hello(1)
+    assert greeting.read(hello(1).encode() + b"more") == hello(1)
 
 
 @pytest.mark.parametrize(
@@ -113,20 +113,20 @@ def test_greetings_travel_and_what_is_added_later_is_skipped() -> None:
     ],
 )
 def test_a_refusal_says_why(other: dict[str, object], text: str) -> None:
-    assert text in stream.refusal(hello(1), hello(2, **other))
+    assert text in greeting.refusal(hello(1), hello(2, **other))
 
 
 def test_both_ends_derive_the_same_keys_and_each_direction_its_own() -> None:
     one, two = hello(1), hello(2, send_key=2)
     other_ring = KeyRing(RING.keys, 2)
-    seal_one, open_one = stream.session_keys(RING, one, two)
-    seal_two, open_two = stream.session_keys(other_ring, two, one)
+    seal_one, open_one = greeting.session_keys(RING, one, two)
+    seal_two, open_two = greeting.session_keys(other_ring, two, one)
     assert (seal_one, open_one) == (open_two, seal_two)
     assert seal_one != open_one
 
 
 @pytest.mark.parametrize("other", [{"nonce": b"n" * 32}, {"minor": 9}, {"accepted_keys": (1,)}])
 def test_a_changed_greeting_makes_other_keys(other: dict[str, object]) -> None:
-    before = stream.session_keys(RING, hello(1), hello(2))
-    after = stream.session_keys(RING, hello(1), hello(2, **other))
+    before = greeting.session_keys(RING, hello(1), hello(2))
+    after = greeting.session_keys(RING, hello(1), hello(2, **other))
     assert not set(before) & set(after)

@@ -10,7 +10,8 @@ from sync_samples import direction, entry, packed, tcp_entry, udp_entry
 
 from amaranten_ha.core import flow, stream
 from amaranten_ha.core.beat import Role
-from amaranten_ha.core.copy import Command, Copy, Verb
+from amaranten_ha.core.command import Command, Verb
+from amaranten_ha.core.copy import Copy
 from amaranten_ha.core.ledger import Op
 from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
@@ -159,7 +160,7 @@ def test_a_full_table_is_said_and_tried_again_later() -> None:
     copy.receive(stream.BulkEnd(copy.want), 0)
     copy.swept()
     active = stream.State(Role.ACTIVE)
-    state, reason = standing(Role.PASSIVE, active, copy, "fw-a", WELL, repairing=False)
+    state, reason = standing(Role.PASSIVE, active, copy, "fw-a", WELL)
     assert state == "synced"
     assert reason == "1 refused: table full (compare nf_conntrack_max of both nodes)"
     before = copy.want
@@ -203,5 +204,5 @@ def test_the_standing_is_a_word_and_a_reason(
     role: Role, peer: Role | None, troubles: Troubles, state: str, reason: str
 ) -> None:
     said = None if peer is None else stream.State(peer)
-    found = standing(role, said, copied(), "fw-a", troubles, repairing=False)
+    found = standing(role, said, copied(), "fw-a", troubles)
     assert found == (state, reason)

@@ -22,19 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from amaranten_ha import settings as configuration
-from amaranten_ha.core import stream
+from amaranten_ha.core import standing, stream
 from amaranten_ha.core.beat import Role
-from amaranten_ha.core.copy import Command, Copy
+from amaranten_ha.core.command import Command
+from amaranten_ha.core.copy import Copy
 from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
 from amaranten_ha.core.source import Source
-from amaranten_ha.core.standing import SENDERS, Troubles, standing
+from amaranten_ha.core.standing import SENDERS
 from amaranten_ha.io import locals as local_facts
 from amaranten_ha.io import netlink
 from amaranten_ha.io.channel import Channel
+from amaranten_ha.io.events import Events
 from amaranten_ha.io.follow import Follower
-from amaranten_ha.io.inventory import host_addresses
 from amaranten_ha.io.unit import Unit
+from amaranten_ha.locality import Locality
 from amaranten_ha.walker import Walker
 
 MS_NS = 1_000_000
@@ -57,19 +59,8 @@ class Sync:
         self._settings = settings
         self._epoch_file = epoch_file
         self._unit = Unit()
-        self._shared = _packed(each.shared for each in settings.interfaces)
-        self._declared = _packed(each.own + each.peer_own for each in settings.interfaces)
-        self._declared |= {
-            address.network.broadcast_address.packed
-            for each in settings.interfaces
-            for address in each.own
-            if address.version == 4
-        }
-        self._own: frozenset[bytes] = frozenset()
-        self._own_said = False
-        self._peer_own: frozenset[bytes] = frozenset()
-        """What the peer has beyond what is declared, a management address for example."""
-        self._mirror = Mirror(Scope(self._declared))
+        self._locality = Locality(settings)
+        self._mirror = Mirror(Scope(self._locality.tied))
         self._source = Source(self._mirror)
         self._copy = Copy(self._mirror)
         self._role = Role.STARTING
@@ -85,10 +76,9 @@ class Sync:
         self._tick_ns = self._facts_due_ns = self._report_due_ns = self._state_due_ns = 0
         self._confirmed_position = self._confirmed_ns = 0
         self._reported: tuple[object, ...] = ()
-        self._trouble = ""
         self._stopping = False
         self._table = netlink.Table()
-        self._events = netlink.Events(self._table.port)
+        self._events = Events(self._table.port)
         self._walker = Walker(self._table, self._source, self._copy, self._apply)
         self._follower = Follower(heart)
         self._channel = Channel(settings, secrets.token_bytes, self._state)
@@ -143,13 +133,9 @@ class Sync:
         if now_ns < self._facts_due_ns:
             return
         self._facts_due_ns = now_ns + FACTS_NS
-        self._trouble = local_facts.conntrack_trouble()
-        own = frozenset(each.address.packed for each in host_addresses()) - self._shared
-        if own != self._own:
-            self._own, self._own_said = own, False
-        tied = self._declared | own | self._peer_own
-        if tied != self._mirror.scope.tied:
-            self._mirror.scope = Scope(tied)
+        self._locality.learn()
+        if self._locality.tied != self._mirror.scope.tied:
+            self._mirror.scope = Scope(self._locality.tied)
             self._walker.compare(now_ns)
         self._unit.notify("WATCHDOG=1", f"STATUS={self._role.word}: {len(self._mirror)} entries")
 
@@ -206,7 +192,8 @@ class Sync:
                 self._peer = message
                 self._source.confirmed(message, now_ns)
             elif isinstance(message, stream.Locals):
-                self._peer_own, self._facts_due_ns = message.addresses - self._shared, now_ns
+                self._locality.peer_said(message.addresses)
+                self._facts_due_ns = now_ns
             elif isinstance(message, stream.Ask) and self._source.sending:
                 for key in message.keys:
                     self._walker.look_up(key, now_ns)
@@ -219,7 +206,8 @@ class Sync:
         self._session = self._channel.session
         if self._peer is None:
             return
-        self._peer, self._bulk_given, self._own_said = None, 0, False
+        self._peer, self._bulk_given = None, 0
+        self._locality.said = False
         self._source.stop()
         self._copy.stop()
         self._state_due_ns = self._report_due_ns = now_ns
@@ -256,9 +244,9 @@ class Sync:
     # Tell.
 
     def _tell_peer(self, now_ns: int) -> None:
-        if not self._own_said and self._channel.room:
-            self._channel.send(stream.Locals(self._own))
-            self._own_said = True
+        if not self._locality.said and self._channel.room:
+            self._channel.send(stream.Locals(self._locality.own))
+            self._locality.said = True
         while self._channel.room:
             message = self._source.take(now_ns, urgent=self._urgent)
             if message is None:
@@ -296,38 +284,23 @@ class Sync:
         )
 
     def _tell_heart(self, now_ns: int) -> None:
-        state, reason = standing(
+        report = standing.report(
             self._role,
             self._peer if self._channel.up else None,
+            self._source,
             self._copy,
             self._settings.peer.name,
-            self._troubles(now_ns),
-            repairing=self._walker.repairing,
+            standing.Troubles(
+                self._locality.trouble or self._walker.refusal,
+                self._channel.reason(now_ns),
+                repairing=self._walker.repairing,
+            ),
+            now_ns,
         )
-        synced = state == "synced"
-        peer = self._peer
-        if self._role is Role.PASSIVE:
-            lag_ms = peer.lag_ms if peer else 0
-            share = self._copy.share_permille if synced else 0
-        else:
-            lag_ms = self._source.lag_ms(now_ns)
-            share = peer.share_permille if peer and synced else 0
-        report = {
-            "op": "replica",
-            "state": state,
-            "entries": len(self._mirror),
-            "lag_ms": lag_ms,
-            "share_permille": share,
-            "barrier": self._copy.barrier,
-            "reason": reason,
-        }
-        essence = (state, reason, self._copy.barrier)
+        essence = (report["state"], report["reason"], report["barrier"])
         if now_ns >= self._report_due_ns or essence != self._reported:
             self._report_due_ns, self._reported = now_ns + REPORT_NS, essence
             self._follower.say(report, now_ns)
-
-    def _troubles(self, now_ns: int) -> Troubles:
-        return Troubles(self._trouble or self._walker.refusal, self._channel.reason(now_ns))
 
     def _remember_epoch(self, push: dict[str, Any]) -> None:
         """Keep the epochs across a reboot; heart itself never touches a disk."""
@@ -336,10 +309,6 @@ class Sync:
             if epoch != self._epoch:
                 local_facts.write_atomically(self._epoch_file, json.dumps(epoch) + "\n")
                 self._epoch = epoch
-
-
-def _packed(groups: Any) -> frozenset[bytes]:
-    return frozenset(address.ip.packed for group in groups for address in group)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from enum import Enum
 
 from amaranten_ha.core import flow, rewrite, stream
-from amaranten_ha.core.copy import Command, Copy
+from amaranten_ha.core.command import Command
+from amaranten_ha.core.copy import Copy
 from amaranten_ha.core.errors import KernelRefused, PeerError
 from amaranten_ha.core.source import Source, Survey
 from amaranten_ha.io.netlink import CT_NEW, Dump, Request, Table

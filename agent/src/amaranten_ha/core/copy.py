@@ -10,79 +10,16 @@ believed before the bulk that was asked for has begun, and nothing while this no
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
-from collections.abc import Callable
-from enum import Enum
-from typing import NamedTuple
 
-from amaranten_ha.core import flow, rewrite, stream
+from amaranten_ha.core import flow, stream
+from amaranten_ha.core.command import Command, Verb, complaint, second_way
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Change, Op
 from amaranten_ha.core.mirror import Mirror
 
 S_NS = 1_000_000_000
 RETRY_REFUSED_NS = 10 * S_NS
-TRIES_MAX = 5
-
-
-class Verb(Enum):
-    """What the kernel is asked to do with one entry."""
-
-    CREATE = "create"
-    CREATE_PLAIN = "create without helper and master"
-    UPDATE = "update"
-    UPDATE_BARE = "update without status"
-    DELETE = "delete"
-    EVICT = "delete whatever holds the translated reply"
-
-
-class Command(NamedTuple):
-    """One request to the kernel; `entry` is None for a deletion by key."""
-
-    verb: Verb
-    key: bytes
-    entry: flow.Entry | None
-    tries: int = 0
-
-    @property
-    def family(self) -> int:
-        """The address family of the request."""
-        return flow.key_family(self.key)
-
-    @property
-    def attributes(self) -> bytes:
-        """The attributes of the request."""
-        if self.entry is None:
-            return self.key
-        return _ATTRIBUTES[self.verb](self.entry)
-
-
-_ATTRIBUTES: dict[Verb, Callable[[flow.Entry], bytes]] = {
-    Verb.CREATE: rewrite.creation,
-    Verb.CREATE_PLAIN: lambda entry: rewrite.creation(entry, plain=True),
-    Verb.UPDATE: rewrite.update,
-    Verb.UPDATE_BARE: lambda entry: rewrite.update(entry, with_status=False),
-    Verb.DELETE: lambda entry: entry.key,
-    Verb.EVICT: rewrite.reply_key,
-}
-
-_INSTEAD = {
-    (Verb.CREATE, errno.EEXIST): (Verb.UPDATE,),
-    (Verb.CREATE, errno.ENOENT): (Verb.CREATE_PLAIN,),
-    (Verb.CREATE, errno.EOPNOTSUPP): (Verb.CREATE_PLAIN,),
-    (Verb.CREATE_PLAIN, errno.EEXIST): (Verb.UPDATE,),
-    (Verb.UPDATE, errno.EBUSY): (Verb.UPDATE_BARE,),
-    (Verb.UPDATE, errno.EPERM): (Verb.DELETE, Verb.CREATE),  # a fixed timeout
-    (Verb.UPDATE_BARE, errno.ENOENT): (Verb.CREATE,),
-}
-"""A refusal that has a second way. See also `Copy.refused_by_kernel` for the clash of two."""
-
-_CLASSES = {
-    errno.ENOMEM: "table full (compare nf_conntrack_max of both nodes)",
-    errno.EOPNOTSUPP: "not supported here (is a module missing?)",
-    errno.EEXIST: "another entry is in the way",
-}
 
 
 class Copy:
@@ -149,17 +86,13 @@ class Copy:
 
     def refused_by_kernel(self, command: Command, code: int, now_ns: int) -> list[Command]:
         """Return what to try instead of a command that the kernel refused."""
-        verb, key, entry, tries = command
-        if verb in (Verb.DELETE, Verb.EVICT):
+        if command.verb in (Verb.DELETE, Verb.EVICT):
             return []
-        instead: tuple[Verb, ...] = _INSTEAD.get((verb, code), ())
-        if verb is Verb.UPDATE and code == errno.ENOENT:
-            # After a creation that met something: not this connection, but one with its reply.
-            instead = (Verb.EVICT, Verb.CREATE) if tries else (Verb.CREATE,)
-        if instead and tries < TRIES_MAX:
-            return [Command(each, key, entry, tries + 1) for each in instead]
-        self.mirror.forget(key)
-        self.refused[_CLASSES.get(code, errno.errorcode.get(code, str(code)))] += 1
+        instead = second_way(command, code)
+        if instead:
+            return instead
+        self.mirror.forget(command.key)
+        self.refused[complaint(code)] += 1
         self._retry_ns = now_ns + RETRY_REFUSED_NS
         return []
 

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.copy import Copy
+from amaranten_ha.core.source import Source
 from amaranten_ha.core.stream import State
 
 SENDERS = (Role.ACTIVE, Role.HANDING_OVER)
@@ -20,10 +21,41 @@ class Troubles(NamedTuple):
 
     table: str
     channel: str
+    repairing: bool = False
+    """Events were lost, and the table was not compared since."""
+
+
+def report(
+    role: Role,
+    peer: State | None,
+    source: Source,
+    copy: Copy,
+    name: str,
+    troubles: Troubles,
+    now_ns: int,
+) -> dict[str, Any]:
+    """Return what heart is told; `peer` is what the peer, called `name`, said last."""
+    state, reason = standing(role, peer, copy, name, troubles)
+    synced = state == "synced"
+    if role is Role.PASSIVE:
+        lag_ms = peer.lag_ms if peer else 0
+        share = copy.share_permille if synced else 0
+    else:
+        lag_ms = source.lag_ms(now_ns)
+        share = peer.share_permille if peer and synced else 0
+    return {
+        "op": "replica",
+        "state": state,
+        "entries": len(copy.mirror),
+        "lag_ms": lag_ms,
+        "share_permille": share,
+        "barrier": copy.barrier,
+        "reason": reason,
+    }
 
 
 def standing(
-    role: Role, peer: State | None, copy: Copy, name: str, troubles: Troubles, *, repairing: bool
+    role: Role, peer: State | None, copy: Copy, name: str, troubles: Troubles
 ) -> tuple[str, str]:
     """Return the state and the reason; `peer` is what the peer, called `name`, said last."""
     if troubles.table:
@@ -33,7 +65,7 @@ def standing(
     if role is Role.PASSIVE:
         return _as_passive(peer, copy, name)
     if role in SENDERS:
-        return _as_active(peer, name, repairing=repairing)
+        return _as_active(peer, name, repairing=troubles.repairing)
     return "stale", f"this node is {role.word}"
 
 

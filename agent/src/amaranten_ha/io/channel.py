@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from amaranten_ha.core import stream
+from amaranten_ha.core import greeting, stream
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.seal import KeyRing
 from amaranten_ha.settings import Settings
@@ -67,15 +67,15 @@ class Closed(PeerError):
 class _Session:
     """One connection: greetings, then sealed records, each with its number as the nonce."""
 
-    def __init__(self, connection: socket.socket, own: stream.Greeting, now_ns: int) -> None:
+    def __init__(self, connection: socket.socket, own: greeting.Greeting, now_ns: int) -> None:
         self.socket = connection
         self.own = own
-        self.other: stream.Greeting | None = None
+        self.other: greeting.Greeting | None = None
         self.proven = False
         self.watched = select.EPOLLIN | select.EPOLLOUT
         self.since_ns = self.heard_ns = now_ns
-        self._frames = stream.Deframer(stream.GREETING_BYTES_MAX)
-        self._out = bytearray(stream.framed(own.encode()))
+        self._frames = greeting.Deframer(greeting.GREETING_BYTES_MAX)
+        self._out = bytearray(greeting.framed(own.encode()))
         self._seal: AESGCM | None = None
         self._open: AESGCM | None = None
         self._sealed = self._opened = 0
@@ -112,7 +112,7 @@ class _Session:
             return
         sealed = self._seal.encrypt(self._sealed.to_bytes(12, "big"), message, None)
         self._sealed += 1
-        self._out += stream.framed(sealed)
+        self._out += greeting.framed(sealed)
 
     def flush(self) -> None:
         """Give the kernel what it takes."""
@@ -124,13 +124,13 @@ class _Session:
             del self._out[:sent]
 
     def _greeted(self, data: bytes, ring: KeyRing, first: stream.Message) -> None:
-        self.other = stream.greeting(data)
-        refused = stream.refusal(self.own, self.other)
+        self.other = greeting.read(data)
+        refused = greeting.refusal(self.own, self.other)
         if refused:
             raise PeerError(refused)
-        seal, unseal = stream.session_keys(ring, self.own, self.other)
+        seal, unseal = greeting.session_keys(ring, self.own, self.other)
         self._seal, self._open = AESGCM(seal), AESGCM(unseal)
-        self._frames.bytes_max = stream.RECORD_BYTES_MAX
+        self._frames.bytes_max = greeting.RECORD_BYTES_MAX
         self.send(stream.encode(first))
 
     def _unseal(self, record: bytes) -> bytes:
@@ -274,10 +274,10 @@ class Channel:
         self._trouble = f"no way from {path.own} to {path.peer}: {errno.errorcode.get(code, code)}"
 
     def _begin(self, connection: socket.socket, now_ns: int) -> None:
-        own = stream.Greeting(
+        own = greeting.Greeting(
             cluster=self._settings.cluster.id,
             node=self._settings.node.number,
-            nonce=self._draw(stream.NONCE_BYTES),
+            nonce=self._draw(greeting.NONCE_BYTES),
             send_key=self._settings.keys.send_id,
             accepted_keys=tuple(sorted(self._settings.keys.keys)),
         )

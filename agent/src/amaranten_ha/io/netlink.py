@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Raw ctnetlink: hear events, dump the table, look one entry up, and change it in batches.
+"""Raw ctnetlink: dump the table, look one entry up, and change it in batches.
 
 `sync` enters with bytes and gets bytes; what they mean is `core.flow`'s business. Changes go
-through a socket of their own: the kernel stamps their events with its port id, and a filter on the
-event socket drops them before they cost anything: nothing echoes. Nothing in here decides.
+through a socket of their own: the kernel stamps their events with its port id, and the event
+socket (`io.events`) drops those. Nothing in here decides.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
@@ -17,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from amaranten_ha.core.copy import Command, Verb
+from amaranten_ha.core.command import Command, Verb
 from amaranten_ha.core.errors import KernelRefused
 
 CT_NEW, CT_GET, CT_DELETE = 0, 1, 2
@@ -25,26 +24,16 @@ CREATE_EXCLUSIVE = 0x400 | 0x200
 BATCH_MAX = 128
 
 _NETFILTER = 12
-_CTNETLINK = 1 << 8
-_GROUPS = 0b111
+CTNETLINK = 1 << 8
 _REQUEST, _ACK, _DUMP = 1, 4, 0x300
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
-_NF_HEADER = struct.Struct("=BBH")
-_BODY = _HEADER.size + _NF_HEADER.size
-_EVENT_BUFFER_BYTES = 8 << 20
+NF_HEADER = struct.Struct("=BBH")
+_BODY = _HEADER.size + NF_HEADER.size
 _REPLY_BUFFER_BYTES = 1 << 20
-_RECEIVE_BYTES = 64 << 10
-_SO_ATTACH_FILTER = 26
-_SO_RCVBUFFORCE = 33
+RECEIVE_BYTES = 64 << 10
+SO_RCVBUFFORCE = 33
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
-
-
-class Event(NamedTuple):
-    """One message about one entry; `gone` for a destroyed one."""
-
-    gone: bool
-    attributes: bytes
 
 
 class Request(NamedTuple):
@@ -59,8 +48,8 @@ class Request(NamedTuple):
         """Return the message; only the last one of a batch asks for an answer."""
         size = _BODY + len(self.attributes)
         flags = _REQUEST | self.flags | (_ACK if last else 0)
-        header = _HEADER.pack(size, _CTNETLINK | self.kind, flags, sequence, 0)
-        return header + _NF_HEADER.pack(self.family, 0, 0) + self.attributes
+        header = _HEADER.pack(size, CTNETLINK | self.kind, flags, sequence, 0)
+        return header + NF_HEADER.pack(self.family, 0, 0) + self.attributes
 
 
 def request(command: Command) -> Request:
@@ -79,8 +68,8 @@ class Table:
     """The kernel's connection table, for requests that are answered at once."""
 
     def __init__(self) -> None:
-        self._socket = _open(0)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _REPLY_BUFFER_BYTES)
+        self._socket = open_socket(0)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _REPLY_BUFFER_BYTES)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self.port = self._socket.getsockname()[0]
         self._sequence = 0
@@ -99,11 +88,11 @@ class Table:
         self._sequence += 1
         self._socket.send(Request(CT_GET, 0, family, key).encode(self._sequence, last=False))
         while True:
-            for kind, sequence, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, sequence, body in messages(self._socket.recv(RECEIVE_BYTES)):
                 if sequence != self._sequence:
                     continue
                 if kind != _ERROR:
-                    return body[_NF_HEADER.size :]
+                    return body[NF_HEADER.size :]
                 code = _code(body)
                 if code == errno.ENOENT:
                     return None
@@ -125,7 +114,7 @@ class Table:
         )
         errors: dict[int, int] = {}
         while True:
-            for kind, sequence, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, sequence, body in messages(self._socket.recv(RECEIVE_BYTES)):
                 if kind != _ERROR or not first <= sequence <= last:
                     continue
                 code = _code(body)
@@ -135,58 +124,11 @@ class Table:
                     return errors
 
 
-class Events:
-    """What happens to the table; `overrun` says that the kernel had to drop some of it."""
-
-    def __init__(self, ignored_port: int) -> None:
-        self._socket = _open(_GROUPS)
-        self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENT_BUFFER_BYTES)
-        self._ignore(ignored_port)
-        self.overrun = False
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def drain(self, count_max: int) -> list[Event]:
-        """Return what is waiting, at most about `count_max`; sets `overrun` when some was lost."""
-        events: list[Event] = []
-        receive = self._socket.recv
-        while len(events) < count_max:
-            try:
-                data = receive(_RECEIVE_BYTES)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self.overrun = True
-                continue
-            for kind, _sequence, body in _messages(data):
-                events.append(Event(kind == _CTNETLINK | CT_DELETE, body[_NF_HEADER.size :]))
-        return events
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
-
-    def _ignore(self, port: int) -> None:
-        """Drop in the kernel what our own changes cause: word 3 of the header is their port id."""
-        program = ctypes.create_string_buffer(
-            struct.pack("HBBI", 0x20, 0, 0, 12)  # load nlmsg_pid
-            + struct.pack("HBBI", 0x15, 0, 1, socket.htonl(port))  # ours?
-            + struct.pack("HBBI", 0x06, 0, 0, 0)  # drop
-            + struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF)  # else accept
-        )
-        attach = struct.pack("HL", 4, ctypes.addressof(program))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attach)
-
-
 class Dump:
     """A walk through the whole table, read in pieces at the reader's pace."""
 
     def __init__(self) -> None:
-        self._socket = _open(0)
+        self._socket = open_socket(0)
         request = Request(CT_GET, _DUMP, socket.AF_UNSPEC, b"")
         self._socket.send(request.encode(1, last=False))
         self.done = False
@@ -194,14 +136,14 @@ class Dump:
     def read(self) -> list[bytes]:
         """Return the attributes of the next entries; sets `done` after the last."""
         found = []
-        for kind, _sequence, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
+        for kind, _sequence, body in messages(self._socket.recv(RECEIVE_BYTES)):
             if kind == _DONE:
                 self.done = True
             elif kind == _ERROR:
                 self.done = True
                 raise _refused("dump of the connection table", _code(body))
             else:
-                found.append(body[_NF_HEADER.size :])
+                found.append(body[NF_HEADER.size :])
         if self.done:
             self._socket.close()
         return found
@@ -211,7 +153,8 @@ class Dump:
         self._socket.close()
 
 
-def _open(groups: int) -> socket.socket:
+def open_socket(groups: int) -> socket.socket:
+    """Return a ctnetlink socket that hears these groups."""
     try:
         opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER)
         opened.bind((0, groups))
@@ -229,7 +172,8 @@ def _refused(what: str, code: int) -> KernelRefused:
     return KernelRefused(f"{what}: {os.strerror(code)}{hint}")
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield kind, sequence number and body of each netlink message."""
     start = 0
     while start + _HEADER.size <= len(data):
         size, kind, _flags, sequence, _port = _HEADER.unpack_from(data, start)

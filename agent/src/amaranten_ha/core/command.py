@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the passive asks its kernel to do, and the second way where the kernel refuses the first.
+
+`copy` enters with entries and with the commands that were refused; `io.netlink` makes requests of
+commands. Nothing in here remembers anything.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from amaranten_ha.core import flow, rewrite
+
+TRIES_MAX = 5
+
+
+class Verb(Enum):
+    """What the kernel is asked to do with one entry."""
+
+    CREATE = "create"
+    CREATE_PLAIN = "create without helper and master"
+    UPDATE = "update"
+    UPDATE_BARE = "update without status"
+    DELETE = "delete"
+    EVICT = "delete whatever holds the translated reply"
+
+
+class Command(NamedTuple):
+    """One request to the kernel; `entry` is None for a deletion by key."""
+
+    verb: Verb
+    key: bytes
+    entry: flow.Entry | None
+    tries: int = 0
+
+    @property
+    def family(self) -> int:
+        """The address family of the request."""
+        return flow.key_family(self.key)
+
+    @property
+    def attributes(self) -> bytes:
+        """The attributes of the request."""
+        if self.entry is None:
+            return self.key
+        return _ATTRIBUTES[self.verb](self.entry)
+
+
+_ATTRIBUTES: dict[Verb, Callable[[flow.Entry], bytes]] = {
+    Verb.CREATE: rewrite.creation,
+    Verb.CREATE_PLAIN: lambda entry: rewrite.creation(entry, plain=True),
+    Verb.UPDATE: rewrite.update,
+    Verb.UPDATE_BARE: lambda entry: rewrite.update(entry, with_status=False),
+    Verb.DELETE: lambda entry: entry.key,
+    Verb.EVICT: rewrite.reply_key,
+}
+
+_INSTEAD = {
+    (Verb.CREATE, errno.EEXIST): (Verb.UPDATE,),
+    (Verb.CREATE, errno.ENOENT): (Verb.CREATE_PLAIN,),
+    (Verb.CREATE, errno.EOPNOTSUPP): (Verb.CREATE_PLAIN,),
+    (Verb.CREATE_PLAIN, errno.EEXIST): (Verb.UPDATE,),
+    (Verb.UPDATE, errno.EBUSY): (Verb.UPDATE_BARE,),
+    (Verb.UPDATE, errno.EPERM): (Verb.DELETE, Verb.CREATE),  # a fixed timeout
+    (Verb.UPDATE_BARE, errno.ENOENT): (Verb.CREATE,),
+}
+"""A refusal that has a second way. See also `second_way` for the clash of two."""
+
+_CLASSES = {
+    errno.ENOMEM: "table full (compare nf_conntrack_max of both nodes)",
+    errno.EOPNOTSUPP: "not supported here (is a module missing?)",
+    errno.EEXIST: "another entry is in the way",
+}
+
+
+def second_way(command: Command, code: int) -> list[Command]:
+    """Return what to try instead of a creation or an update that was refused; empty: nothing."""
+    verb, key, entry, tries = command
+    instead: tuple[Verb, ...] = _INSTEAD.get((verb, code), ())
+    if verb is Verb.UPDATE and code == errno.ENOENT:
+        # After a creation that met something: not this connection, but one with its reply.
+        instead = (Verb.EVICT, Verb.CREATE) if tries else (Verb.CREATE,)
+    if tries >= TRIES_MAX:
+        return []
+    return [Command(each, key, entry, tries + 1) for each in instead]
+
+
+def complaint(code: int) -> str:
+    """Return in words why the kernel refused for good."""
+    return _CLASSES.get(code, errno.errorcode.get(code, str(code)))

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What happens to the connection table, as the kernel tells it: ctnetlink events.
+
+`sync` enters once a turn and gets bytes; what they mean is `core.flow`'s business. A filter on the
+socket drops in the kernel what our own changes cause, before it costs anything: nothing echoes.
+Nothing in here decides.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import socket
+import struct
+from typing import NamedTuple
+
+from amaranten_ha.io.netlink import (
+    CT_DELETE,
+    CTNETLINK,
+    NF_HEADER,
+    RECEIVE_BYTES,
+    SO_RCVBUFFORCE,
+    messages,
+    open_socket,
+)
+
+_GROUPS = 0b111
+_EVENT_BUFFER_BYTES = 8 << 20
+_SO_ATTACH_FILTER = 26
+
+
+class Event(NamedTuple):
+    """One message about one entry; `gone` for a destroyed one."""
+
+    gone: bool
+    attributes: bytes
+
+
+class Events:
+    """What happens to the table; `overrun` says that the kernel had to drop some of it."""
+
+    def __init__(self, ignored_port: int) -> None:
+        self._socket = open_socket(_GROUPS)
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _EVENT_BUFFER_BYTES)
+        self._ignore(ignored_port)
+        self.overrun = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def drain(self, count_max: int) -> list[Event]:
+        """Return what is waiting, at most about `count_max`; sets `overrun` when some was lost."""
+        events: list[Event] = []
+        receive = self._socket.recv
+        while len(events) < count_max:
+            try:
+                data = receive(RECEIVE_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.overrun = True
+                continue
+            for kind, _sequence, body in messages(data):
+                events.append(Event(kind == CTNETLINK | CT_DELETE, body[NF_HEADER.size :]))
+        return events
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _ignore(self, port: int) -> None:
+        """Drop in the kernel what our own changes cause: word 3 of the header is their port id."""
+        program = ctypes.create_string_buffer(
+            struct.pack("HBBI", 0x20, 0, 0, 12)  # load nlmsg_pid
+            + struct.pack("HBBI", 0x15, 0, 1, socket.htonl(port))  # ours?
+            + struct.pack("HBBI", 0x06, 0, 0, 0)  # drop
+            + struct.pack("HBBI", 0x06, 0, 0, 0xFFFFFFFF)  # else accept
+        )
+        attach = struct.pack("HL", 4, ctypes.addressof(program))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, attach)
