@@ -14,7 +14,9 @@ from amaranten_ha.core.beat import (
     MARK,
     Beat,
     Flag,
+    Floors,
     Kind,
+    LinkMargin,
     Offer,
     Replica,
     ReplicaState,
@@ -30,6 +32,11 @@ GOLDEN_0_1_0 = bytes.fromhex(
     "0513020000000000050001000004d20000000703e80605302e312e3007040000000f080201020908000000"
     "0000000003041000000000000000060000000000060001"
 )
+GOLDEN_MARGINS = GOLDEN_0_1_0 + bytes.fromhex(
+    "1018000003e8000000020000000300000001000005dc00015f90"
+    "111000000fa0000002bc0001637800000e10"
+)
+"""What is said since margins are measured."""
 BEAT = Beat(
     cluster=7,
     node=1,
@@ -56,6 +63,16 @@ BEAT = Beat(
 def test_golden_bytes_of_0_1_0_are_written_and_read_for_ever() -> None:
     assert encode(BEAT) == GOLDEN_0_1_0
     assert decode(GOLDEN_0_1_0) == BEAT
+
+
+def test_golden_bytes_with_margins_are_written_and_read_for_ever() -> None:
+    beat = dataclasses.replace(
+        BEAT,
+        margin=LinkMargin(1000, 2, 3, 1, 1500, 90_000),
+        floors=Floors(4000, 700, 91_000, 3600),
+    )
+    assert encode(beat) == GOLDEN_MARGINS
+    assert decode(GOLDEN_MARGINS) == beat
 
 
 def test_the_bytes_that_the_gate_matches_stand_where_the_gate_looks() -> None:

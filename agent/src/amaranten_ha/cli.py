@@ -85,7 +85,17 @@ def _status_text(status: dict[str, Any]) -> str:
         carrier = "carrier" if link["carrier"] else "NO CARRIER"
         problem = f", {link['problem']}" if link["problem"] else ""
         lines.append(f"  {name:<8} {link['device']:<15} {carrier}, heard {heard}{problem}")
+        lines += [f"    {way:<4} {_direction(link[way])}" for way in ("in", "out") if link[way]]
+    margin = status["margin"]
+    lines.append(f"{'warning' if margin['problems'] else 'margin'}: {margin['advice']}")
     return "\n".join(lines + [f"note: {note}" for note in status["notes"]])
+
+
+def _direction(way: dict[str, Any]) -> str:
+    return (
+        f"{way['beats']} beats, {way['lost']} lost, {way['near_misses']} near misses,"
+        f" jitter {way['jitter_ms']:.1f} ms, longest silence {way['silence_ms']:.1f} ms"
+    )
 
 
 def _switchover(options: argparse.Namespace) -> int:

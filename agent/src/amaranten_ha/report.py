@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from amaranten_ha import __version__
+from amaranten_ha.core.beat import Floors, LinkMargin
 from amaranten_ha.core.node import Node
 from amaranten_ha.core.timing import MS_NS
 from amaranten_ha.core.trace import Event
@@ -37,6 +38,11 @@ def status(
         "version": __version__,
         "cluster": {"id": settings.cluster.id, "name": settings.cluster.name},
         "profile": settings.cluster.profile,
+        "timers": {
+            "beat_ms": node.timing.beat_ms,
+            "dead_ms": node.timing.dead_ms,
+            "lease_ms": node.timing.lease_ms,
+        },
         "digests": {"config": node.config_digest.hex(), "ruleset": node.ruleset_digest.hex()},
         "peer": {
             "node": settings.peer.name,
@@ -57,6 +63,7 @@ def status(
         },
         "gate": gate,
         "links": {port.interface.name: _link(node, port, now_ns) for port in ports},
+        "margin": _margin(node, settings),
         "rejected": dict(node.rejected),
         "notes": list(notes),
     }
@@ -94,7 +101,8 @@ def _peer_state(node: Node, now_ns: int) -> str:
 
 
 def _link(node: Node, port: Port, now_ns: int) -> dict[str, Any]:
-    pulse = node.pulse.links[port.interface.link]
+    link = port.interface.link
+    pulse, arrivals = node.pulse.links[link], node.margins.links[link].margin()
     age_ns = None if pulse.heard_ns is None else now_ns - pulse.heard_ns
     return {
         "device": port.interface.device,
@@ -102,7 +110,44 @@ def _link(node: Node, port: Port, now_ns: int) -> dict[str, Any]:
         "carrier": port.carrier,
         "heard": age_ns is not None and age_ns < node.timing.dead_ms * MS_NS,
         "last_heard_ms": None if age_ns is None else age_ns // MS_NS,
-        "beats": pulse.beats,
-        "lost": pulse.lost,
+        "in": _direction(arrivals),
+        "out": _direction(node.margins.out.get(link)),
         "problem": port.problem,
+    }
+
+
+def _direction(margin: LinkMargin | None) -> dict[str, Any] | None:
+    if margin is None:
+        return None
+    return {
+        "beats": margin.beats,
+        "lost": margin.lost,
+        "near_misses": margin.near_misses,
+        "outages": margin.outages,
+        "jitter_ms": margin.jitter_us / 1000,
+        "silence_ms": margin.silence_us / 1000,
+    }
+
+
+def _margin(node: Node, settings: Settings) -> dict[str, Any]:
+    margins = node.margins
+    limits = margins.limits()
+    return {
+        "near_misses": margins.peer.near_misses,
+        "nodes": {
+            settings.node.name: _floors(margins.floors()),
+            settings.peer.name: _floors(margins.peer_floors),
+        },
+        "floor": {"dead_ms": limits.dead_us / 1000, "lease_ms": limits.lease_us / 1000},
+        "problems": list(limits.problems(node.timing)),
+        "advice": limits.advice(settings.cluster.profile, node.timing),
+    }
+
+
+def _floors(floors: Floors) -> dict[str, Any]:
+    return {
+        "late_ms": floors.late_us / 1000,
+        "answer_ms": floors.answer_us / 1000 if floors.answer_us else None,
+        "silence_ms": floors.silence_us / 1000,
+        "measured_s": floors.measured_s,
     }

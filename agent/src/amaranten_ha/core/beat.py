@@ -24,12 +24,15 @@ MARK = int.from_bytes(MAGIC)
 """The socket mark that only heart sets; the gate renews the lease for nothing else."""
 MESSAGE_BYTES_MAX = 512
 EPOCH_MAX = (1 << 63) - 1
+UINT32_MAX = (1 << 32) - 1
 
 _HEADER = struct.Struct(">4sBBHBBHIQQ")
 _SEQUENCE = struct.Struct(">QQ")
 _ECHO = struct.Struct(">QQ")
 _OFFER = struct.Struct(">QQ")
 _REPLICA = struct.Struct(">BQIIH")
+_MARGIN = struct.Struct(">6I")
+_FLOORS = struct.Struct(">4I")
 
 
 class Kind(IntEnum):
@@ -85,6 +88,8 @@ class _Type(IntEnum):
     CARRIER = 7
     KEYS = 8
     CANDIDATE = 9
+    MARGIN = 16
+    FLOORS = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,32 @@ class Offer:
 
     epoch: int
     barrier: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkMargin:
+    """How the receiver's beats arrive at the sender of this beat, on this beat's link."""
+
+    beats: int
+    lost: int
+    near_misses: int
+    outages: int
+    jitter_us: int
+    silence_us: int
+    """The longest silence of the last day, short of `dead`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """The worst that a node has measured within the last day; 0 where it has measured nothing."""
+
+    late_us: int = 0
+    """Its own heart's lateness."""
+    answer_us: int = 0
+    """The time that the peer's kernel took to answer a probe."""
+    silence_us: int = 0
+    """The longest silence of the peer on all links at once, short of `dead`."""
+    measured_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +164,8 @@ class Beat:
     """Bitmap of the logical interfaces with carrier, bit link - 1."""
     keys: tuple[int, ...] = ()
     major: int = MAJOR
+    margin: LinkMargin | None = None
+    floors: Floors | None = None
 
 
 def encode(beat: Beat) -> bytes:
@@ -163,6 +196,19 @@ def encode(beat: Beat) -> bytes:
     ]
     if beat.offer:
         fields.append((_Type.OFFER, _OFFER.pack(beat.offer.epoch, beat.offer.barrier)))
+    if beat.margin:
+        margin = beat.margin
+        packed = _MARGIN.pack(
+            margin.beats, margin.lost, margin.near_misses, margin.outages,
+            margin.jitter_us, margin.silence_us,
+        )  # fmt: skip
+        fields.append((_Type.MARGIN, packed))
+    if beat.floors:
+        floors = beat.floors
+        packed = _FLOORS.pack(
+            floors.late_us, floors.answer_us, floors.silence_us, floors.measured_s
+        )
+        fields.append((_Type.FLOORS, packed))
     return head + b"".join(bytes([kind, len(value)]) + value for kind, value in fields)
 
 
@@ -204,6 +250,8 @@ def decode(body: bytes) -> Beat:
             echo_candidate=int.from_bytes(fields.get(_Type.CANDIDATE, b"")[:8]),
             keys=tuple(fields.get(_Type.KEYS, b"")),
             major=major,
+            margin=_margin(fields.get(_Type.MARGIN)),
+            floors=_floors(fields.get(_Type.FLOORS)),
         )
     except (KeyError, ValueError, struct.error) as error:
         raise PeerError(f"heartbeat with a broken field: {error}") from None
@@ -230,3 +278,11 @@ def _replica(value: bytes | None) -> Replica:
         return Replica()
     state, *rest = _REPLICA.unpack(value)
     return Replica(ReplicaState(state), *rest)
+
+
+def _margin(value: bytes | None) -> LinkMargin | None:
+    return LinkMargin(*_MARGIN.unpack_from(value)) if value is not None else None
+
+
+def _floors(value: bytes | None) -> Floors | None:
+    return Floors(*_FLOORS.unpack_from(value)) if value is not None else None

@@ -12,6 +12,7 @@ from amaranten_ha.core import ready
 from amaranten_ha.core.beat import Beat, Flag, Kind, Offer, Replica, Role, decode, encode
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ether import IPAddress
+from amaranten_ha.core.margin import Margins
 from amaranten_ha.core.plan import NodePlan
 from amaranten_ha.core.prober import Probe, Prober
 from amaranten_ha.core.pulse import LinkPulse, Pulse, Target
@@ -64,7 +65,8 @@ class Node:
         self._defended_ns = 0
         self._grace_until_ns = now_ns
         self._unsure: tuple[int, int] | None = None
-        self._prober = Prober(plan, self.pulse, now_ns)
+        self.margins = Margins(plan.timing, self._links, now_ns)
+        self._prober = Prober(plan, self.pulse, self.margins, now_ns)
         self._gateway_ns: int | None = None
 
     # What comes in
@@ -87,6 +89,7 @@ class Node:
         if not self.pulse.fresh(link, beat, at_ns):
             return self._reject("not fresh")
         self.pulse.heard(link, beat, source_mac, at_ns)
+        self.margins.heard(link, beat, at_ns)
         self._take(beat, at_ns)
         return True
 
@@ -120,6 +123,7 @@ class Node:
             if of_peer:
                 self.pulse.answered(link, Target.SHARED, at_ns)
         elif address in plan.peer_own and of_peer:
+            self.margins.answered(link, at_ns)
             self.pulse.answered(link, Target.OWN, at_ns)
         elif address in plan.gateways and mac != peer_mac:
             self._gateway_ns = at_ns
@@ -138,6 +142,7 @@ class Node:
         Whoever was late by half of `dead` accuses nobody for three beats; an active node that was
         silent for longer than its lease is unsure until it has heard that nobody took over.
         """
+        self.margins.woke(late_ns, now_ns)
         if late_ns > self.timing.dead_ms * MS_NS // 2:
             self._grace_until_ns = now_ns + self.timing.grace_ms * MS_NS
         if self.role in _ACTIVE_ROLES and silent_ns > self.timing.lease_ms * MS_NS:
@@ -339,6 +344,8 @@ class Node:
             version=self.plan.version,
             carrier=sum(1 << (number - 1) for number in usable if number <= 32),
             keys=self._sealer.accepted,
+            margin=self.margins.links[link].margin(),
+            floors=self.margins.floors(),
         )
         return self._sealer.seal(encode(beat))
 

@@ -54,12 +54,11 @@ class LinkPulse:
     usable: bool = False
     heard_ns: int | None = None
     peer_mac: bytes | None = None
-    beats: int = 0
-    lost: int = 0
+    asked: bool = False
+    """Probed in this silence; an answer before that is one to an earlier question."""
     unanswered: int = 0
     shared_seen: bool = False
     """A shared address answered here since the last answer for an own address."""
-    next_sequence: int = 0
 
 
 class Pulse:
@@ -101,10 +100,6 @@ class Pulse:
     def heard(self, link_number: int, beat: Beat, source_mac: bytes, at_ns: int) -> None:
         """Take in a fresh heartbeat that arrived on a link at `at_ns`."""
         link = self.links[link_number]
-        if link.beats and beat.sequence > link.next_sequence:
-            link.lost += beat.sequence - link.next_sequence
-        link.next_sequence = beat.sequence + 1
-        link.beats += 1
         link.heard_ns = max(at_ns, link.heard_ns or at_ns)
         link.peer_mac = source_mac
         self.heard_ns = max(at_ns, self.heard_ns or at_ns)
@@ -119,7 +114,7 @@ class Pulse:
         self._forwarding = False
         for each in self.links.values():
             each.unanswered = 0
-            each.shared_seen = False
+            each.asked = each.shared_seen = False
 
     def answered(self, link_number: int, target: Target, at_ns: int) -> None:
         """Take in the peer's kernel's answer to a probe.
@@ -127,9 +122,9 @@ class Pulse:
         On one link answers arrive in the order of the questions, and the shared address is asked
         for first: an own answer without a shared one before it means that the gate is closed.
         """
-        if not self.probing(at_ns):
-            return
         link = self.links[link_number]
+        if not link.asked or not self.probing(at_ns):
+            return
         self._answer_ns = max(at_ns, self._answer_ns or at_ns)
         link.unanswered = 0
         if target is Target.SHARED:
@@ -146,6 +141,7 @@ class Pulse:
 
     def probed(self, link_number: int) -> None:
         """Note that a round of probes has left on a link."""
+        self.links[link_number].asked = True
         self.links[link_number].unanswered += 1
 
     def probing(self, now_ns: int) -> bool:

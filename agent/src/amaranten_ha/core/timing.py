@@ -20,6 +20,10 @@ PROBES_MIN = 8
 FENCED_PROBES = 3
 JIFFY_MS = 4
 """One tick of the slowest common kernel (HZ=250); Debian's kernels are built with it."""
+FLOOR_FACTOR = 3
+"""`dead` is at least so many times the worst answer to a probe, the lease the worst lateness."""
+MARGIN_HOUR_MS, MARGIN_HOURS = 3_600_000, 24
+"""Worst values are kept for a day, in hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,11 @@ class Timing:
     def grace_ms(self) -> int:
         """After a late wake-up nobody is accused for three beats."""
         return 3 * self.beat_ms
+
+    @property
+    def near_miss_us(self) -> int:
+        """A silence beyond half the way from one beat to `dead` was a near miss."""
+        return (self.beat_ms + self.dead_ms) * 500
 
     @property
     def one_way_ms(self) -> int:
