@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 
 from amaranten_ha import __version__
 from amaranten_ha.core.plan import LinkPlan, NodePlan
-from amaranten_ha.settings import STATE_PATH, Settings
+from amaranten_ha.settings import Settings
 
 
 def plan_of(settings: Settings) -> NodePlan:
@@ -42,9 +43,9 @@ def plan_of(settings: Settings) -> NodePlan:
     )
 
 
-def remembered_epochs() -> tuple[int, int]:
+def remembered_epochs(path: Path) -> tuple[int, int]:
     """Return (last active, highest known) epoch, as sync wrote them; zeros if there are none."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads((STATE_PATH / "epoch.json").read_text())
+        found = json.loads(path.read_text())
         return int(found["last_active"]), int(found["epoch"])
     return 0, 0

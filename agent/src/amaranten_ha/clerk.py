@@ -20,9 +20,8 @@ from amaranten_ha.core.trace import Trace
 from amaranten_ha.io.desk import Client, Desk
 from amaranten_ha.io.gate import GateState
 from amaranten_ha.io.ports import Port
-from amaranten_ha.settings import RUN_PATH, Digests, Settings
+from amaranten_ha.settings import Digests, Settings
 
-SOCKET_NAME = "heart.sock"
 _REPLICA_STALE_NS = 1500 * MS_NS
 
 
@@ -30,14 +29,20 @@ class Clerk:
     """The clients of heart, and what was promised to them."""
 
     def __init__(
-        self, node: Node, settings: Settings, ports: list[Port], trace: Trace, epoll: select.epoll
+        self,
+        node: Node,
+        settings: Settings,
+        ports: list[Port],
+        trace: Trace,
+        epoll: select.epoll,
+        desk: Desk,
     ) -> None:
         self._node = node
         self._settings = settings
         self._ports = ports
         self._trace = trace
         self._epoll = epoll
-        self._desk = Desk(RUN_PATH / SOCKET_NAME)
+        self._desk = desk
         self._epoll.register(self._desk.fileno(), select.EPOLLIN)
         self._clients: list[Client] = []
         self._waiting: Client | None = None

@@ -17,9 +17,8 @@ from typing import Any
 from amaranten_ha import __version__
 from amaranten_ha.core.errors import ConfigurationError, HaError
 from amaranten_ha.io.desk import ask
-from amaranten_ha.settings import RUN_PATH, load_digests
+from amaranten_ha.settings import SOCKET_PATH, load_digests
 
-SOCKET_PATH = RUN_PATH / "heart.sock"
 _ANSWER_S = 3.0
 _SWITCHOVER_S = 30.0
 

@@ -9,6 +9,7 @@ at all: sync keeps the epoch.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import secrets
@@ -17,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 from amaranten_ha.assembly import plan_of, remembered_epochs
 from amaranten_ha.clerk import Clerk
@@ -27,12 +29,23 @@ from amaranten_ha.core.node import Node
 from amaranten_ha.core.role import Action, Rule
 from amaranten_ha.core.timing import MS_NS
 from amaranten_ha.core.trace import Trace
+from amaranten_ha.io.desk import Desk
 from amaranten_ha.io.gate import GateReader, GateState
 from amaranten_ha.io.links import Addresses, Links
 from amaranten_ha.io.loop import Timer, become_real_time
 from amaranten_ha.io.ports import Port
 from amaranten_ha.io.unit import Unit, follow_role
-from amaranten_ha.settings import Settings, load, load_digests
+from amaranten_ha.settings import (
+    CONFIG_PATH,
+    DIGESTS_PATH,
+    EPOCH_PATH,
+    KEYS_PATH,
+    SOCKET_PATH,
+    Digests,
+    Settings,
+    load,
+    load_digests,
+)
 
 _WATCHDOG_NS = 1000 * MS_NS
 _UPKEEP_NS = 1000 * MS_NS
@@ -43,10 +56,12 @@ _HOLDERS = (Role.ACTIVE, Role.HANDING_OVER)
 class Heart:
     """The assembly of one node: the engine between its sockets."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, digests: Digests, socket_path: Path, epoch_path: Path
+    ) -> None:
         now_ns = time.monotonic_ns()
         self._settings = settings
-        session, (last_active, epoch) = secrets.randbits(63), remembered_epochs()
+        session, (last_active, epoch) = secrets.randbits(63), remembered_epochs(epoch_path)
         self._node = Node(plan_of(settings), session, last_active, now_ns, epoch)
         self._timing = settings.timing
         self._ports = [Port(each, settings.cluster.id) for each in settings.interfaces]
@@ -67,8 +82,9 @@ class Heart:
         signal.signal(signal.SIGINT, lambda *_signal: None)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         self._epoll = select.epoll()
-        self._clerk = Clerk(self._node, settings, self._ports, self._trace, self._epoll)
-        self._clerk.take_digests(load_digests())
+        desk = Desk(socket_path)
+        self._clerk = Clerk(self._node, settings, self._ports, self._trace, self._epoll, desk)
+        self._clerk.take_digests(digests)
         for each in (self._links, self._timer, self._wakeup):
             self._epoll.register(each.fileno(), select.EPOLLIN)
         self._beat_ns = self._beat_due_ns = now_ns
@@ -272,5 +288,12 @@ class Heart:
 
 def main(arguments: list[str]) -> int:
     """Run the service."""
-    del arguments
-    return Heart(load()).run()
+    parser = argparse.ArgumentParser(prog="amaranten-ha heart")
+    parser.add_argument("--config", type=Path, default=CONFIG_PATH)
+    parser.add_argument("--keys", type=Path, default=KEYS_PATH)
+    parser.add_argument("--digests", type=Path, default=DIGESTS_PATH)
+    parser.add_argument("--socket", type=Path, default=SOCKET_PATH)
+    parser.add_argument("--epoch", type=Path, default=EPOCH_PATH)
+    options = parser.parse_args(arguments)
+    settings = load(options.config, options.keys)
+    return Heart(settings, load_digests(options.digests), options.socket, options.epoch).run()

@@ -26,6 +26,8 @@ KEYS_PATH = Path("/etc/amaranten-ha/keys.toml")
 DIGESTS_PATH = Path("/etc/amaranten-ha/digests.toml")
 STATE_PATH = Path("/var/lib/amaranten-ha")
 RUN_PATH = Path("/run/amaranten-ha")
+SOCKET_PATH = RUN_PATH / "heart.sock"
+EPOCH_PATH = STATE_PATH / "epoch.json"
 LINKS_MAX = 32
 
 Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface

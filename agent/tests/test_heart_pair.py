@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two real hearts with gate and stage in network namespaces: margins, and what the soak counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from gate_bench import until
+from heart_pair import LINKS, Pair, running_pair
+
+from tests.soak.counter import Counter
+from tests.soak.results import add_up, in_words
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
+]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with running_pair(tmp_path / "one" / "pair0") as made:
+        yield made
+
+
+def test_margins_of_both_directions_are_told_and_agree_with_the_wire(pair: Pair) -> None:
+    counters = {name: Counter(pair.b.namespace, f"{name}0") for name in LINKS}
+    before = pair.b.status()["links"]
+    counted = {name: counter.taken() for name, counter in counters.items()}
+    until(lambda: pair.b.status()["links"]["lan"]["in"]["beats"] > 60, "60 beats")
+    after = pair.b.status()["links"]
+    for name, counter in counters.items():
+        heard = after[name]["in"]["beats"] - before[name]["in"]["beats"]
+        assert abs(counted[name] + counter.taken() - heard) <= 3
+        counter.close()
+    until(lambda: pair.a.status()["links"]["lan"]["out"]["beats"] > 60, "the peer's view is back")
+    margin, passive = pair.a.status()["margin"], pair.passive
+    until(lambda: passive.status()["margin"]["nodes"][passive.name]["answer_ms"], "answers")
+    assert set(margin["nodes"]) == {"fw-a", "fw-b"}
+    assert margin["near_misses"] == 0
+    assert "out" in pair.a.status()["links"]["sync"]
+
+
+def test_a_change_of_role_is_counted_by_the_soak_and_quiet_times_are_not(
+    pair: Pair, tmp_path: Path
+) -> None:
+    settled = {"0": {"ab"[node.number - 1]: len(node.changes()) for node in pair.nodes}}
+    run = {"tree": "t", "commit": "c", "profile": "virtual", "settled": settled}
+    (tmp_path / "one" / "run.json").write_text(json.dumps(run))
+    margins = {"near_misses": 1, "outages": 0, "late_ms": 2.5, "silence_ms": 40.0}
+    look = {
+        "seconds": 36, "load": 1.0, "beats": {"0": {"lan to fw-a": 900, "lan to fw-b": 901}},
+        "margins": {"0": {"a": margins, "b": margins}},
+    }  # fmt: skip
+    (tmp_path / "one" / "beats.jsonl").write_text(json.dumps(look) + "\n" + json.dumps(look) + "\n")
+    row = add_up(tmp_path, "t")["virtual"]
+    assert (row["switches"], row["beats_per_link"], row["near_misses"]) == (0, 1800, 2)
+    assert row["pair_hours"] == pytest.approx(0.02)
+    active, passive = pair.active, pair.passive
+    active.signal(signal.SIGKILL)
+    until(lambda: passive.role == "active", "the other one takes over")
+    row = add_up(tmp_path, "t")["virtual"]
+    assert row["switches"] == 1 and "peer lost: agent" in in_words({"virtual": row})
+    assert add_up(tmp_path, "another") == {}
