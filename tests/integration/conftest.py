@@ -40,6 +40,9 @@ def bare() -> Iterator[Lab]:
     lab.down()
     try:
         lab.up()
+        for node in lab.nodes.values():
+            # SSH answers before the first boot has written all that it writes below /etc.
+            node.run(["systemctl", "is-system-running", "--wait"])
         yield lab
     finally:
         if not os.environ.get("HA_LAB_KEEP"):
