@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from amaranten_ha.core.announcer import Announcer
 from amaranten_ha.core.beat import Kind, Replica, ReplicaState, Role
 from amaranten_ha.core.node import Node
+from amaranten_ha.core.orders import Resume, restart
 from amaranten_ha.core.plan import LinkPlan, NodePlan
 from amaranten_ha.core.role import Action
 from amaranten_ha.core.seal import KeyRing
@@ -22,12 +23,16 @@ from amaranten_ha.core.timing import MS_NS, PROFILES
 STEP_NS = MS_NS // 2
 WIRE_NS = MS_NS // 4
 LINK_NAMES = ("dmz", "lan", "sync", "wan")
+GATEWAY = ipaddress.ip_address("10.4.0.254")
+"""A third party on wan; it answers only in a world that has it."""
 RING = KeyRing({1: bytes(range(32))}, 1)
 _HOLDERS = (Role.ACTIVE, Role.HANDING_OVER)
 
 
-def plan(number: int, profile: str = "virtual", ring: KeyRing = RING) -> NodePlan:
-    """Return the plan of one of the two nodes of the example pair."""
+def plan(
+    number: int, profile: str = "virtual", ring: KeyRing = RING, gateways: bool = False
+) -> NodePlan:
+    """Return the plan of one of the two nodes of the example pair; all links are monitored."""
     peer = 3 - number
     links = []
     for link, name in enumerate(LINK_NAMES, start=1):
@@ -40,6 +45,8 @@ def plan(number: int, profile: str = "virtual", ring: KeyRing = RING) -> NodePla
                 own=(ipaddress.ip_address(f"10.{link}.0.{number}"),),
                 peer_own=(ipaddress.ip_address(f"10.{link}.0.{peer}"),),
                 shared=shared,
+                gateways=(GATEWAY,) if gateways and name == "wan" else (),
+                monitor=True,
             )
         )
     names = {1: "fw-a", 2: "fw-b"}
@@ -64,6 +71,10 @@ class Machine:
     epoch: int = 0
     no_carrier: bool = False
     """No link of this machine has carrier."""
+    fault: str = ""
+    """What heart would read of its kernel that makes it unfit."""
+    resume: Resume | None = None
+    """What an announced restart left to the next life of heart."""
     starts_ns: int = 0
     inbox: list[tuple[int, int, str, object]] = field(default_factory=list)
     announcer: Announcer = field(default_factory=Announcer)
@@ -72,6 +83,7 @@ class Machine:
     planned_ns: int = 0
     sessions: int = 0
     log: list[tuple[int, str]] = field(default_factory=list)
+    news: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def mac(self) -> bytes:
@@ -95,9 +107,14 @@ class Machine:
 class World:
     """Both machines, the wires between them, and the clock."""
 
-    def __init__(self, profile: str = "virtual") -> None:
+    def __init__(self, profile: str = "virtual", *, gateways: bool = False) -> None:
         self.now_ns = 1_000_000_000
         self.profile = profile
+        self.gateways = gateways
+        self.others: dict[tuple[int, ipaddress.IPv4Address], bytes] = {}
+        """(link, address) of whoever else answers, with the hardware address."""
+        self.cut_off: set[tuple[int, int]] = set()
+        """(machine, link) that reaches nobody else."""
         self.machines = {number: Machine(number, profile) for number in (1, 2)}
         self.beats_dropped: set[tuple[int, int]] = set()
         """(sender, link) whose heartbeats are lost."""
@@ -107,6 +124,8 @@ class World:
         self.both_forward_ns = 0
         self.both_speak_ns = 0
         self.nobody_forwards_ns = 0
+        if gateways:
+            self.others[4, GATEWAY] = bytes.fromhex("020000000064")
         for machine in self.machines.values():
             machine.starts_ns = self.now_ns
 
@@ -127,6 +146,17 @@ class World:
     def kill_heart(self, number: int, back_after_ms: int = 150) -> None:
         """SIGKILL heart; its supervisor starts it again, after the stage has closed the gate."""
         machine = self.machines[number]
+        machine.heart = None
+        machine.starts_ns = self.now_ns + back_after_ms * MS_NS
+
+    def restart_heart(self, number: int, back_after_ms: int = 300) -> None:
+        """Restart heart in the announced way: the gate stays open, the next life may resume."""
+        machine = self.machines[number]
+        assert machine.heart is not None
+        machine.resume = restart(machine.heart, self.now_ns)
+        if machine.resume:
+            machine.heart.next_beat()
+            self._send(machine, machine.heart, Kind.RESTARTING)
         machine.heart = None
         machine.starts_ns = self.now_ns + back_after_ms * MS_NS
 
@@ -188,16 +218,19 @@ class World:
 
     def _start(self, machine: Machine) -> None:
         machine.sessions += 1
-        machine.addresses_on = False
-        machine.lease_until_ns = machine.voice_until_ns = 0
+        if machine.resume is None:
+            machine.addresses_on = False
+            machine.lease_until_ns = machine.voice_until_ns = 0
         session = machine.number * 1000 + machine.sessions
         machine.heart = Node(
-            plan(machine.number, machine.profile),
+            plan(machine.number, machine.profile, gateways=self.gateways),
             session,
             machine.last_active,
             self.now_ns,
             machine.epoch,
+            machine.resume,
         )
+        machine.resume = None
         machine.beat_due_ns = machine.beat_ns = machine.planned_ns = self.now_ns
         machine.announcer.stop()
         for link in machine.heart.plan.links:
@@ -220,20 +253,22 @@ class World:
             barrier = peer.offer.barrier
         state = ReplicaState.SYNCED if self.synced else ReplicaState.DISCONNECTED
         node.replica = Replica(state, barrier, 100, 0, 1000)
+        node.gate_open = machine.forwards(now_ns)
         for _decision in range(3):
             before = node.role
-            rule = node.decide(now_ns)
+            rule = node.decide(now_ns, machine.fault)
             if rule is None:
                 break
             machine.log.append((now_ns, f"{before.word} -> {rule.to.word}: {rule.reason}"))
             for action in rule.actions:
                 self._perform(machine, node, action)
+        machine.news += node.news
+        node.news.clear()
         if now_ns >= machine.beat_due_ns:
             machine.beat_due_ns = now_ns + node.timing.beat_ms * MS_NS
             node.next_beat()
             self._send(machine, node, node.kind(now_ns))
-        for probe in node.probes(now_ns):
-            self._deliver(machine, probe.link, "question", probe.address)
+        self._ask(machine, node)
         if node.role in _HOLDERS and machine.announcer.due(now_ns):
             for link in node.plan.links:
                 for address in link.shared:
@@ -241,6 +276,14 @@ class World:
         machine.last_active, machine.epoch = node.last_active, node.epoch
         due_ns = (machine.beat_due_ns, node.due_ns(now_ns), machine.announcer.next_ns(1 << 62))
         machine.planned_ns = max(min(due_ns), now_ns)
+
+    def _ask(self, machine: Machine, node: Node) -> None:
+        for probe in node.probes(self.now_ns):
+            self._deliver(machine, probe.link, "question", probe.address)
+            other = self.others.get((probe.link, probe.address))
+            if other and (machine.number, probe.link) not in self.cut_off:
+                content = (probe.address, other)
+                machine.inbox.append((self.now_ns + 2 * WIRE_NS, probe.link, "answer", content))
 
     def _perform(self, machine: Machine, node: Node, action: Action) -> None:
         if action is Action.CLAIM:
@@ -262,6 +305,9 @@ class World:
         lease_ns = node.timing.lease_kernel_ms * MS_NS
         if kind is Kind.BEAT and node.role in _HOLDERS:
             machine.lease_until_ns = machine.voice_until_ns = self.now_ns + lease_ns
+        elif kind is Kind.RESTARTING and machine.speaks(self.now_ns):
+            until_ns = self.now_ns + node.timing.restarting_ms * MS_NS
+            machine.lease_until_ns = machine.voice_until_ns = until_ns
         elif kind is Kind.LINGER:
             machine.lease_until_ns = self.now_ns + node.timing.linger_ms * MS_NS
             machine.voice_until_ns = 0

@@ -9,7 +9,7 @@ from simulation import STEP_NS, World
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.timing import MS_NS, PROFILES
 
-PASSIVE, ACTIVE, STARTING = Role.PASSIVE, Role.ACTIVE, Role.STARTING
+PASSIVE, ACTIVE, STARTING, FAULT = Role.PASSIVE, Role.ACTIVE, Role.STARTING, Role.FAULT
 PROFILE_NAMES = ("fast", "virtual", "relaxed")
 
 
@@ -211,14 +211,21 @@ def test_isolated_start_is_vetoed_while_somebody_answers_for_a_shared_address() 
 
 
 def test_fault_of_the_active_lets_the_peer_be_elected(world: World) -> None:
-    node = world.machines[1].heart
-    decide = node.decide
-    node.decide = lambda now_ns: decide(now_ns, "gate: gone")
+    world.synced = False
+    world.machines[2].heart.held = True
+    world.run(100)
+    world.machines[1].fault = "gate: gone"
+    world.run(1000)
+    assert world.roles() == (FAULT, PASSIVE)
+    assert world.machines[1].heart.reason == "fault: gate: gone"
+    world.machines[2].heart.held = False
     world.run(1500)
-    assert world.roles() == (Role.FAULT, ACTIVE)
-    node.decide = decide
+    assert world.roles() == (FAULT, ACTIVE)
+    assert world.machines[2].heart.reason == "elected"
+    world.machines[1].fault = ""
     world.run(1500)
     assert world.roles() == (PASSIVE, ACTIVE)
+    assert [line for _at, line in world.machines[1].log if "fault is over" in line]
 
 
 def test_held_node_never_takes_over(world: World) -> None:

@@ -33,6 +33,7 @@ _OFFER = struct.Struct(">QQ")
 _REPLICA = struct.Struct(">BQIIH")
 _MARGIN = struct.Struct(">6I")
 _FLOORS = struct.Struct(">4I")
+_CHANGE = struct.Struct(">QI")
 
 
 class Kind(IntEnum):
@@ -67,6 +68,15 @@ class Flag(IntFlag):
     HELD = 1
     ELIGIBLE = 2
     STANDING = 4
+    DAMPED = 8
+    """The durations are the long ones; the gate renews the lease for as long."""
+    NAT4 = 16
+    NAT6 = 32
+    """This node's kernel has a chain of type nat for IPv4, for IPv6."""
+
+
+ACTIVE_ROLES = (Role.ACTIVE, Role.HANDING_OVER)
+_FLAGS = sum(Flag)
 
 
 class ReplicaState(IntEnum):
@@ -88,6 +98,8 @@ class _Type(IntEnum):
     CARRIER = 7
     KEYS = 8
     CANDIDATE = 9
+    ACTIVE_MS = 10
+    CHANGES = 11
     MARGIN = 16
     FLOORS = 17
 
@@ -163,6 +175,10 @@ class Beat:
     carrier: int = 0
     """Bitmap of the logical interfaces with carrier, bit link - 1."""
     keys: tuple[int, ...] = ()
+    active_ms: int = 0
+    """For how long this node has been active."""
+    changes: tuple[tuple[int, int], ...] = ()
+    """Epoch and age in seconds of each unplanned change that this node knows of."""
     major: int = MAJOR
     margin: LinkMargin | None = None
     floors: Floors | None = None
@@ -209,6 +225,11 @@ def encode(beat: Beat) -> bytes:
             floors.late_us, floors.answer_us, floors.silence_us, floors.measured_s
         )
         fields.append((_Type.FLOORS, packed))
+    if beat.active_ms:
+        fields.append((_Type.ACTIVE_MS, beat.active_ms.to_bytes(8)))
+    if beat.changes:
+        changes = b"".join(_CHANGE.pack(epoch, age_s) for epoch, age_s in beat.changes)
+        fields.append((_Type.CHANGES, changes))
     return head + b"".join(bytes([kind, len(value)]) + value for kind, value in fields)
 
 
@@ -236,7 +257,7 @@ def decode(body: bytes) -> Beat:
             session=session,
             sequence=sequence,
             kind=Kind(kind),
-            flags=Flag(flags & 7),
+            flags=Flag(flags & _FLAGS),
             epoch=epoch,
             last_active=last_active,
             echo_session=echo_session,
@@ -249,6 +270,8 @@ def decode(body: bytes) -> Beat:
             carrier=int.from_bytes(fields.get(_Type.CARRIER, b"")[:4]),
             echo_candidate=int.from_bytes(fields.get(_Type.CANDIDATE, b"")[:8]),
             keys=tuple(fields.get(_Type.KEYS, b"")),
+            active_ms=int.from_bytes(fields.get(_Type.ACTIVE_MS, b"")[:8]),
+            changes=tuple(_CHANGE.iter_unpack(fields.get(_Type.CHANGES, b""))),
             major=major,
             margin=_margin(fields.get(_Type.MARGIN)),
             floors=_floors(fields.get(_Type.FLOORS)),

@@ -8,44 +8,80 @@ role, the claim and the pulse of the peer, and nothing outside changes them.
 
 from __future__ import annotations
 
-from amaranten_ha.core import ready
-from amaranten_ha.core.beat import Beat, Flag, Kind, Offer, Replica, Role, decode, encode
+from amaranten_ha.core import herald, outlook, ready
+from amaranten_ha.core.beat import (
+    ACTIVE_ROLES,
+    Beat,
+    Flag,
+    Kind,
+    Offer,
+    Replica,
+    Role,
+    decode,
+    encode,
+)
+from amaranten_ha.core.claim import Claim, rank
+from amaranten_ha.core.conflict import Conflicts
+from amaranten_ha.core.damper import Damper
+from amaranten_ha.core.dual_active import DualActive
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ether import IPAddress
 from amaranten_ha.core.margin import Margins
+from amaranten_ha.core.monitor import Monitor, bit
+from amaranten_ha.core.orders import Resume
+from amaranten_ha.core.peer import Peer
 from amaranten_ha.core.plan import NodePlan
 from amaranten_ha.core.prober import Probe, Prober
 from amaranten_ha.core.pulse import LinkPulse, Pulse, Target
-from amaranten_ha.core.role import Claim, PeerView, Rule, View, decide, rank
+from amaranten_ha.core.role import Action, Rule, View, decide
 from amaranten_ha.core.seal import Sealer
+from amaranten_ha.core.third_parties import ThirdParties
 from amaranten_ha.core.timing import MS_NS
 
 BARRIER_ATTEMPT_BITS = 16
-_ACTIVE_ROLES = (Role.ACTIVE, Role.HANDING_OVER)
 
 
 class Node:
     """The engine of one node."""
 
     def __init__(
-        self, plan: NodePlan, session: int, last_active: int, now_ns: int, epoch: int = 0
+        self,
+        plan: NodePlan,
+        session: int,
+        last_active: int,
+        now_ns: int,
+        epoch: int = 0,
+        resume: Resume | None = None,
     ) -> None:
         self.plan = plan
         self.timing = plan.timing
         self.role = Role.STARTING
         self.reason = "started"
-        self.since_ns = now_ns
+        self.since_ns = self.active_since_ns = now_ns
         self.session = session
         self.sequence = 0
         self.last_active = last_active
-        self.epoch = max(epoch, last_active)
+        self.epoch = max(epoch, last_active, resume.epoch if resume else 0)
         self.claim: Claim | None = None
         self.held = False
+        self.held_until_ns: int | None = None
+        self.hold_next_ns: int | None = None
+        """Until when to be held once the hand-over under way is done."""
         self.config_digest = self.ruleset_digest = bytes(8)
         self.replica = Replica()
+        self.nat = Flag(0)
+        """Families for which this kernel has a chain of type nat."""
+        self.gate_open = False
+        """The kernel's gate is open: asked only by an announced restart."""
         self.switchover = ""
+        self.forced = False
         self.offer: Offer | None = None
         self.rejected: dict[str, int] = {}
+        self.news: list[tuple[str, str]] = []
+        """(kind, sentence) of what happened beside the role; heart takes them out."""
+        self.peer = Peer()
+        self.damper = Damper(plan.damping)
+        self.third_parties = ThirdParties(plan)
         self._links = {link.number: link for link in plan.links}
         self._sealer = Sealer(plan.keys)
         self.pulse = Pulse(
@@ -53,21 +89,21 @@ class Node:
             [LinkPulse(link.number, bool(link.peer_own), bool(link.shared)) for link in plan.links],
             session,
         )
-        self._active_seen_ns = now_ns
-        self._active_session = 0
-        self._first_carrier_ns = now_ns
-        self._peer_claim: Claim | None = None
-        self._peer_offer: Offer | None = None
-        self._peer_offer_sequence = 0
-        self._peer_offer_beats = 0
-        self._offer_since_ns = 0
+        self.monitor = Monitor(plan)
+        self.conflicts = Conflicts(plan.timing)
+        self._dual: DualActive | None = None
+        self.resume = resume
+        self.nat_had = Flag(0)
+        self._now_ns = now_ns
+        self.active_seen_ns = now_ns
+        self.first_carrier_ns = now_ns
+        self.offer_since_ns = 0
         self._offer_attempts = 0
-        self._defended_ns = 0
-        self._grace_until_ns = now_ns
+        self.defended_ns = 0
+        self.grace_until_ns = now_ns
         self._unsure: tuple[int, int] | None = None
         self.margins = Margins(plan.timing, self._links, now_ns)
-        self._prober = Prober(plan, self.pulse, self.margins, now_ns)
-        self._gateway_ns: int | None = None
+        self._prober = Prober(plan, self.pulse, self.margins, self.third_parties, now_ns)
 
     # What comes in
 
@@ -97,18 +133,10 @@ class Node:
         if beat.sequence < self.pulse.sequence:
             return
         self.epoch = max(self.epoch, beat.epoch, beat.last_active)
-        self._peer_claim = None
-        if beat.role in _ACTIVE_ROLES and beat.kind is not Kind.FAREWELL:
-            standing = int(Flag.STANDING in beat.flags)
-            self._peer_claim = Claim(standing, beat.epoch, rank(beat.node))
-            self._active_seen_ns = max(self._active_seen_ns, at_ns)
-            self._active_session = beat.session
-        if beat.offer != self._peer_offer:
-            self._peer_offer, self._peer_offer_beats = beat.offer, 0
-            self._peer_offer_sequence = -1
-        if beat.sequence > self._peer_offer_sequence:
-            self._peer_offer_sequence = beat.sequence
-            self._peer_offer_beats += 1
+        self.peer.take(beat)
+        self.damper.hear(beat.changes, at_ns)
+        if self.peer.claim is not None:
+            self.active_seen_ns = max(self.active_seen_ns, at_ns)
 
     def _reject(self, kind: str) -> bool:
         self.rejected[kind] = self.rejected.get(kind, 0) + 1
@@ -119,19 +147,22 @@ class Node:
         plan, peer_mac = self._links[link], self.pulse.links[link].peer_mac
         of_peer = peer_mac is None or mac == peer_mac
         if address in plan.shared:
-            self._active_seen_ns = max(self._active_seen_ns, at_ns)
-            if of_peer:
+            self.active_seen_ns = max(self.active_seen_ns, at_ns)
+            if not of_peer:
+                self.conflicts.answered(link, plan.name, address, mac, at_ns)
+            else:
                 self.pulse.answered(link, Target.SHARED, at_ns)
-        elif address in plan.peer_own and of_peer:
-            self.margins.answered(link, at_ns)
-            self.pulse.answered(link, Target.OWN, at_ns)
-        elif address in plan.gateways and mac != peer_mac:
-            self._gateway_ns = at_ns
+        elif address in plan.peer_own:
+            if of_peer:
+                self.margins.answered(link, at_ns)
+                self.pulse.answered(link, Target.OWN, at_ns)
+        elif mac != peer_mac:
+            self.third_parties.answered(link, address, at_ns)
 
     def set_carrier(self, link: int, usable: bool, now_ns: int) -> None:
         """Take in whether a link has carrier."""
         if usable and not any(each.usable for each in self.pulse.links.values()):
-            self._first_carrier_ns = now_ns
+            self.first_carrier_ns = now_ns
         self.pulse.links[link].usable = usable
         if not usable:
             self.pulse.links[link].unanswered = 0
@@ -144,141 +175,149 @@ class Node:
         """
         self.margins.woke(late_ns, now_ns)
         if late_ns > self.timing.dead_ms * MS_NS // 2:
-            self._grace_until_ns = now_ns + self.timing.grace_ms * MS_NS
-        if self.role in _ACTIVE_ROLES and silent_ns > self.timing.lease_ms * MS_NS:
+            self.grace_until_ns = now_ns + self.timing.grace_ms * MS_NS
+        if self.role in ACTIVE_ROLES and silent_ns > self.timing.lease_ms * MS_NS:
             self._unsure = (self.sequence + 1, now_ns)
 
     # What is decided
 
     def decide(self, now_ns: int, fault: str = "") -> Rule | None:
         """Fire the first rule that matches, if any, and become what it says."""
+        self._now_ns = now_ns
+        self._expire(now_ns)
+        self._watch(now_ns)
         view = self.view(now_ns, fault)
         rule = decide(view)
         if rule is None:
             return None
-        if rule.to is Role.ACTIVE and self.role in (Role.STARTING, Role.PASSIVE):
-            self._become_active(view)
-        elif rule.to is Role.HANDING_OVER:
-            self._make_offer(now_ns)
-        elif rule.reason == "defend claim":
-            self._defended_ns = now_ns
+        before = self.role
+        if rule.to is before:
+            self._stay(rule, view)
             return rule
+        if rule.to is Role.HANDING_OVER:
+            self._make_offer(rule, view)
+            self.reason = self.switchover or view.health or view.fault or view.conflict
+        else:
+            self.reason = f"fault: {view.fault}" if rule.to is Role.FAULT else rule.reason
+            self._end_offer(rule)
+        if rule.to is Role.ACTIVE and before is not Role.HANDING_OVER:
+            self._become_active(rule, view)
+            if before is Role.PASSIVE and rule.reason != "accepted hand-over":
+                self.damper.add(self.epoch, now_ns)
         elif rule.to in (Role.PASSIVE, Role.FAULT):
-            self._become_inactive(now_ns)
-        self.offer = self.offer if rule.to is Role.HANDING_OVER else None
-        self.reason = self.switchover if rule.to is Role.HANDING_OVER else rule.reason
-        if rule.to is not Role.HANDING_OVER:
-            self.switchover = ""
-        if rule.to is Role.FAULT:
-            self.reason = f"fault: {fault}"
+            self._become_inactive(rule, now_ns)
         self.role, self.since_ns = rule.to, now_ns
         return rule
 
-    def _become_active(self, view: View) -> None:
+    def _stay(self, rule: Rule, view: View) -> None:
+        """Carry out a rule that changes no role."""
+        if Action.ANNOUNCE in rule.actions:
+            self.defended_ns = view.now_ns
+        elif Action.CLAIM in rule.actions:
+            self.claim = Claim(1, self.epoch + 1, rank(self.plan.number))
+            self.epoch = self.last_active = self.claim.epoch
+            self.peer.forget_claim()
+        else:
+            self.resume = None
+
+    def _expire(self, now_ns: int) -> None:
+        if self.held and self.held_until_ns is not None and now_ns >= self.held_until_ns:
+            self.held, self.held_until_ns = False, None
+            self.news.append(("held", "maintenance is over: its time has come"))
+        if self.damper.damped(now_ns) != self.timing.damped:
+            damped = not self.timing.damped
+            self.timing = self.plan.timing.lengthened() if damped else self.plan.timing
+            self.pulse.timing = self._prober.timing = self.timing
+            text = "three unplanned changes within 10 min" if damped else "10 quiet min"
+            self.news.append(
+                ("damping", f"{text}: dead {self.timing.dead_ms} ms, lease {self.timing.lease_ms}")
+            )
+
+    def _watch(self, now_ns: int) -> None:
+        beat = self.pulse.beat
+        there = beat.carrier if beat and self.pulse.alive(now_ns) else 0
+        self.monitor.look(self.carrier_bits(), there, now_ns)
+        self.nat_had |= self.nat
+        meets = self.role is Role.ACTIVE and self.pulse.alive(now_ns) and self.peer.claims_alone
+        if meets and self._dual is None and self.claim and self.peer.claim:
+            together_ms = min((now_ns - self.active_since_ns) // MS_NS, self.peer.active_ms)
+            self._dual = DualActive(now_ns, together_ms, self.claim, self.peer.claim)
+        elif self._dual and self.role is Role.ACTIVE and not meets:
+            gone = "yielded" if self.pulse.alive(now_ns) else "was lost"
+            self._report_dual(f"{self.plan.peer_name} {gone}", "the other claim is higher", now_ns)
+
+    def _report_dual(self, yielded: str, why: str, now_ns: int) -> None:
+        if self._dual is not None:
+            names = self.plan.name, self.plan.peer_name
+            self.news.append(("dual-active", self._dual.report(*names, yielded, why, now_ns)))
+            self._dual = None
+
+    def _become_active(self, rule: Rule, view: View) -> None:
         self.claim = view.claim
-        self.epoch = self.last_active = view.claim.epoch
-        self._peer_claim = None
-        self._active_session = 0
-        self._unsure = None
-        self._defended_ns = 0
+        if rule.reason == "resumed" and self.resume:
+            self.claim = Claim(self.resume.standing, self.resume.epoch, rank(self.plan.number))
+        self.epoch = self.last_active = self.claim.epoch
+        self.peer.forget_claim()
+        self.active_since_ns = view.now_ns
+        self.resume = self._unsure = None
+        self.defended_ns = 0
 
-    def _become_inactive(self, now_ns: int) -> None:
+    def _become_inactive(self, rule: Rule, now_ns: int) -> None:
         if self.claim is not None:
-            self._active_seen_ns = now_ns
-        self.claim = None
-        self._unsure = None
+            self.active_seen_ns = now_ns
+            self._report_dual(f"{self.plan.name} yielded", rule.reason, now_ns)
+        self.claim = self._unsure = self.resume = None
 
-    def _make_offer(self, now_ns: int) -> None:
+    def _make_offer(self, rule: Rule, view: View) -> None:
+        """Offer the role; without a barrier if the replica is behind and the role goes anyway."""
         self._offer_attempts += 1
         epoch = self.epoch + 1
         attempt = self._offer_attempts % (1 << BARRIER_ATTEMPT_BITS)
-        self.offer = Offer(epoch, (epoch << BARRIER_ATTEMPT_BITS) + attempt)
-        self._offer_since_ns = now_ns
+        barrier = 0 if view.peer.behind else (epoch << BARRIER_ATTEMPT_BITS) + attempt
+        self.offer = Offer(epoch, barrier)
+        self.offer_since_ns = view.now_ns
+        if rule.reason == "health":
+            self.monitor.offered(view.now_ns)
+
+    def _end_offer(self, rule: Rule) -> None:
+        if self.hold_next_ns is not None and rule.reason == "handed over":
+            self.held, self.held_until_ns = True, self.hold_next_ns
+        self.offer = self.hold_next_ns = None
+        self.switchover, self.forced = "", False
+
+    # How the world looks
 
     def view(self, now_ns: int, fault: str = "") -> View:
         """Return the world of this turn."""
-        pulse = self.pulse
-        contact_ns = max(pulse.heard_ns or 0, pulse.unfresh_ns or 0)
-        alone_since_ns = max(self._first_carrier_ns, contact_ns)
-        return View(
-            now_ns=now_ns,
-            timing=self.timing,
-            role=self.role,
-            since_ns=self.since_ns,
-            claim=self.claim or self._next_claim(now_ns),
-            last_active=self.last_active,
-            peer=self._peer_view(now_ns),
-            fault=fault,
-            held=self.held,
-            grace=now_ns < self._grace_until_ns,
-            carrier=self._has_carrier(),
-            third_party=self.third_party(now_ns),
-            third_party_known=self._gateway_ns is not None,
-            nobody_active_ns=now_ns - self._active_seen_ns,
-            alone_ns=now_ns - alone_since_ns,
-            switchover=self.switchover,
-            offer=self.offer,
-            offer_since_ns=self._offer_since_ns,
-            defended_ns=self._defended_ns,
-            barrier=self.replica.barrier,
-        )
+        return outlook.view(self, now_ns, fault)
 
-    def _has_carrier(self) -> bool:
+    def has_carrier(self) -> bool:
+        """Say whether a service link has carrier."""
         return any(self.pulse.links[link.number].usable for link in self.plan.links if link.service)
 
-    def _is_eligible(self) -> bool:
-        return self.role is not Role.FAULT and not self.held and self._has_carrier()
+    def is_eligible(self) -> bool:
+        """Say whether this node could be active."""
+        return self.role is not Role.FAULT and not self.held and self.has_carrier()
 
-    def third_party(self, now_ns: int) -> bool | None:
-        """Say whether a gateway answered lately; None if there is none to ask."""
-        if not any(link.gateways for link in self.plan.links):
-            return None
-        if self._gateway_ns is None:
-            return False
-        return now_ns - self._gateway_ns < 2 * self.timing.alone_ms * MS_NS
+    def carrier_bits(self) -> int:
+        """Return the bitmap of the links with carrier."""
+        return sum(bit(each.number) for each in self.pulse.links.values() if each.usable)
 
-    def _next_claim(self, now_ns: int) -> Claim:
-        standing = 0 if self.third_party(now_ns) is False else 1
-        return Claim(standing, self.epoch + 1, rank(self.plan.number))
-
-    def _peer_view(self, now_ns: int) -> PeerView:
-        beat, pulse = self.pulse.beat, self.pulse
-        silence = pulse.silence(now_ns)
-        if beat is None:
-            return PeerView(silence, False, Role.STARTING, False, False)
-        return PeerView(
-            silence=silence,
-            alive=pulse.alive(now_ns),
-            role=beat.role,
-            eligible=Flag.ELIGIBLE in beat.flags,
-            hears_me=pulse.hears_me(now_ns),
-            claim=self._peer_claim,
-            last_active=beat.last_active,
-            rank=rank(self.plan.peer_number),
-            offer=self._peer_offer,
-            offer_beats=self._peer_offer_beats,
-            restarted=self._active_session not in (0, beat.session),
-            ready=self.hand_over_reasons(now_ns, self.role is Role.HANDING_OVER),
-        )
-
-    def hand_over_reasons(self, now_ns: int, offered: bool = False) -> tuple[str, ...]:
-        """Return why the peer would not take a hand-over; an offered one is not asked for lag."""
-        spare = self.spare(now_ns)
-        if offered:
-            return () if spare.alive and spare.eligible and not spare.held else ("not eligible",)
-        return ready.hand_over(spare, self.timing)
+    def hand_over_reasons(self, now_ns: int) -> tuple[str, ...]:
+        """Return why the peer would not take a hand-over without a loss."""
+        return ready.hand_over(self.spare(now_ns), self.timing)
 
     def spare(self, now_ns: int) -> ready.Spare:
         """Return the node that would have to take over: the peer, unless it is the active one."""
         pulse = self.pulse
-        peer_is_active = pulse.alive(now_ns) and pulse.beat and pulse.beat.role in _ACTIVE_ROLES
-        if peer_is_active and self.role not in _ACTIVE_ROLES:
+        peer_is_active = pulse.alive(now_ns) and pulse.beat and pulse.beat.role in ACTIVE_ROLES
+        if peer_is_active and self.role not in ACTIVE_ROLES:
             return ready.Spare(
                 self.plan.name,
                 True,
                 self.role,
                 self.held,
-                self._is_eligible(),
+                self.is_eligible(),
                 pulse.silent_ns(now_ns) < self.timing.dead_ms * MS_NS,
                 self.replica,
             )
@@ -288,15 +327,22 @@ class Node:
 
     def ready_reasons(self, now_ns: int) -> tuple[str, ...]:
         """Return every reason why the spare would not take over well now."""
-        different = ready.differences(
-            self.config_digest, self.ruleset_digest, self.pulse.beat
-        )
+        different = ready.differences(self.config_digest, self.ruleset_digest, self.pulse.beat)
         reasons = ready.hand_over(self.spare(now_ns), self.timing)
         if self.role not in (Role.ACTIVE, Role.PASSIVE):
             reasons = (f"{self.plan.name} is {self.role.word}", *reasons)
+        if self.held and self.role is Role.ACTIVE:
+            reasons += (f"{self.plan.name} is held in maintenance",)
+        if conflict := self.conflicts.problem(now_ns):
+            reasons += (conflict,)
         return reasons + different
 
     # What goes out
+
+    @property
+    def accepted_keys(self) -> tuple[int, ...]:
+        """The ids of the keys that this node accepts."""
+        return self._sealer.accepted
 
     def kind(self, now_ns: int) -> Kind:
         """Return the kind of an ordinary heartbeat now."""
@@ -313,52 +359,19 @@ class Node:
         self.sequence += 1
 
     def message(self, link: int, kind: Kind) -> bytes:
-        """Return the sealed heartbeat for a link."""
-        flags = Flag(0)
-        if self.held:
-            flags |= Flag.HELD
-        if self._is_eligible():
-            flags |= Flag.ELIGIBLE
-        if self.claim is not None and self.claim.standing:
-            flags |= Flag.STANDING
-        pulse = self.pulse
-        usable = (each.number for each in pulse.links.values() if each.usable)
-        beat = Beat(
-            cluster=self.plan.cluster,
-            node=self.plan.number,
-            role=self.role,
-            link=link,
-            session=self.session,
-            sequence=self.sequence,
-            kind=kind,
-            flags=flags,
-            epoch=self.epoch,
-            last_active=self.last_active,
-            echo_session=pulse.session,
-            echo_sequence=pulse.sequence,
-            echo_candidate=pulse.candidate,
-            config_digest=self.config_digest,
-            ruleset_digest=self.ruleset_digest,
-            offer=self.offer,
-            replica=self.replica,
-            version=self.plan.version,
-            carrier=sum(1 << (number - 1) for number in usable if number <= 32),
-            keys=self._sealer.accepted,
-            margin=self.margins.links[link].margin(),
-            floors=self.margins.floors(),
-        )
-        return self._sealer.seal(encode(beat))
+        """Return the sealed heartbeat for a link, as of the turn's decision."""
+        return self._sealer.seal(encode(herald.beat(self, link, kind, self._now_ns)))
 
     def probes(self, now_ns: int) -> list[Probe]:
-        """Return the questions that are due now; an active node asks none."""
-        return [] if self.role in _ACTIVE_ROLES else self._prober.probes(now_ns)
+        """Return the questions that are due now; an active node asks nothing of its peer."""
+        return self._prober.probes(now_ns, self.role in ACTIVE_ROLES)
 
     def due_ns(self, now_ns: int) -> int:
         """Return when the engine wants to be asked again, at the latest."""
-        timing = self.timing
-        edges = [now_ns + timing.beat_ms * MS_NS]
+        timing, active = self.timing, self.role in ACTIVE_ROLES
+        edges = [now_ns + timing.beat_ms * MS_NS, self._prober.due_ns(active)]
         heard_ns = self.pulse.heard_ns
-        if self.role not in _ACTIVE_ROLES and heard_ns is not None:
-            edges += [self._prober.due_ns, heard_ns + 2 * timing.beat_ms * MS_NS]
+        if not active and heard_ns is not None:
+            edges += [heard_ns + 2 * timing.beat_ms * MS_NS]
             edges += [heard_ns + timing.dead_ms * MS_NS]
         return min(edge for edge in edges if edge > now_ns)

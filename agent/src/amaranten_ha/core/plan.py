@@ -21,6 +21,8 @@ class LinkPlan:
     peer_own: tuple[IPAddress, ...] = ()
     shared: tuple[IPAddress, ...] = ()
     gateways: tuple[IPAddress, ...] = ()
+    monitor: bool = False
+    """Its carrier, lost here and present there, is a reason to hand over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +38,16 @@ class NodePlan:
     timing: Timing
     keys: KeyRing
     version: str = ""
+    wait_for_peer: bool = False
+    """No isolated start: a node that starts alone waits for its peer."""
+    damping: bool = True
+
+    @property
+    def shared(self) -> frozenset[IPAddress]:
+        """Every shared address of the pair."""
+        return frozenset(address for link in self.links for address in link.shared)
+
+    @property
+    def gateways(self) -> frozenset[IPAddress]:
+        """Every next hop that is a third party."""
+        return frozenset(address for link in self.links for address in link.gateways)

@@ -65,7 +65,7 @@ class Pulse:
     """The peer's signs of life on all links."""
 
     def __init__(self, timing: Timing, links: Iterable[LinkPulse], session: int) -> None:
-        self._timing = timing
+        self.timing = timing
         self.links = {link.number: link for link in links}
         self._my_session = session
         self._windows: dict[int, ReplayWindow] = {}
@@ -146,7 +146,7 @@ class Pulse:
 
     def probing(self, now_ns: int) -> bool:
         """Say whether the peer has been silent for long enough to be probed."""
-        return self.silent_ns(now_ns) >= SILENT_BEATS * self._timing.beat_ms * MS_NS
+        return self.silent_ns(now_ns) >= SILENT_BEATS * self.timing.beat_ms * MS_NS
 
     def silent_ns(self, now_ns: int) -> int:
         """How long nothing was heard of the peer on any link; a very long time if never."""
@@ -167,7 +167,7 @@ class Pulse:
         return Silence.FORWARDING if self._forwarding else Silence.SILENT
 
     def _machine_lost(self, now_ns: int) -> bool:
-        timing = self._timing
+        timing = self.timing
         if self.silent_ns(now_ns) < timing.dead_ms * MS_NS:
             return False
         quiet_ns = (timing.dead_ms - SILENT_BEATS * timing.beat_ms) * MS_NS
@@ -182,8 +182,8 @@ class Pulse:
 
     def alive(self, now_ns: int) -> bool:
         """Say whether the peer's agent was heard within `dead` and has not said farewell."""
-        return not self._farewell and self.silent_ns(now_ns) < self._timing.dead_ms * MS_NS
+        return not self._farewell and self.silent_ns(now_ns) < self.timing.dead_ms * MS_NS
 
     def hears_me(self, now_ns: int) -> bool:
         """Say whether the peer has echoed something new of ours within the one-way time."""
-        return self.echo_ns is not None and now_ns - self.echo_ns < self._timing.one_way_ms * MS_NS
+        return self.echo_ns is not None and now_ns - self.echo_ns < self.timing.one_way_ms * MS_NS

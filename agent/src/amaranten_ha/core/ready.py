@@ -2,8 +2,8 @@
 """One answer to "would the spare take over now?", with every reason, the same on both nodes.
 
 Heart enters with what it knows of the two; the answer gates a switchover and is what an operator
-reads. `hand_over` holds what makes a planned switch lose something; `spare` adds what makes an
-unplanned one a risk.
+reads. `unable` is what nobody can overrule; `behind` is what a planned switch would lose, and an
+operator may insist.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def spare_of_peer(name: str, alive: bool, beat: Beat | None, hears_me: bool) -> 
     )
 
 
-def hand_over(spare: Spare, timing: Timing) -> tuple[str, ...]:
-    """Return why the spare could not take a hand-over without a loss; empty if it could."""
+def unable(spare: Spare) -> tuple[str, ...]:
+    """Return why the spare could not take the role at all; empty if it could."""
     if not spare.alive:
         return (f"{spare.name} is not heard",)
     reasons = []
@@ -59,6 +59,12 @@ def hand_over(spare: Spare, timing: Timing) -> tuple[str, ...]:
         reasons.append(f"{spare.name} says that it is not eligible")
     if not spare.hears_active:
         reasons.append(f"{spare.name} does not hear the active node")
+    return tuple(reasons)
+
+
+def behind(spare: Spare, timing: Timing) -> tuple[str, ...]:
+    """Return what a spare that is alive would lose if it took the role now."""
+    reasons = []
     if spare.major != MAJOR:
         reasons.append(f"{spare.name} speaks protocol {spare.major}, this node speaks {MAJOR}")
     replica = spare.replica
@@ -69,6 +75,12 @@ def hand_over(spare: Spare, timing: Timing) -> tuple[str, ...]:
     elif replica.share_permille < SHARE_PERMILLE_MIN:
         reasons.append(f"the replica on {spare.name} holds {replica.share_permille / 10:.1f} %")
     return tuple(reasons)
+
+
+def hand_over(spare: Spare, timing: Timing) -> tuple[str, ...]:
+    """Return why the spare could not take a hand-over without a loss; empty if it could."""
+    reasons = unable(spare)
+    return reasons + behind(spare, timing) if spare.alive else reasons
 
 
 def differences(config_digest: bytes, ruleset_digest: bytes, beat: Beat | None) -> tuple[str, ...]:

@@ -3,10 +3,14 @@
 
 Theory of operation. Heart looks at the world once a turn and puts it into a frozen `View`.
 `decide` walks `RULES` from the top and returns the first rule whose roles contain the present one
-and whose condition holds; its reason is what the log, the status and the operator say. A claim is
-`(standing, epoch, rank)`, totally ordered and immutable; the highest wins, and it binds a node that
-heard it since its own claim. Nobody claims while an active peer is alive unless it hands over:
-that is why the node that comes back stays passive, whoever was "primary".
+and whose condition holds; its reason is what the log, the status and the operator say. The highest
+claim wins, and it binds a node that heard it since its own. Nobody claims while an active peer is
+alive unless it hands over: that is why the node that comes back stays passive, whoever was
+"primary".
+
+A fault closes the gate of a node that nobody can follow, and is a hand-over if somebody can. An
+address conflict is a fault of a node that waits; an active one defends itself (RFC 5227, 2.4 c),
+since a stranger's answer must not be able to take the firewall off its network.
 
 The actions of a rule are in the order that is safe when the node dies between any two of them: a
 claim leaves before an address is put on, and a gate is closed before an address is taken off.
@@ -19,24 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from amaranten_ha.core.beat import Offer, Role
+from amaranten_ha.core.beat import ACTIVE_ROLES, Offer, Role
+from amaranten_ha.core.claim import Claim
 from amaranten_ha.core.pulse import Silence
 from amaranten_ha.core.timing import MS_NS, Timing
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Claim:
-    """The right to be active that a node says it has; compared from left to right."""
-
-    standing: int
-    epoch: int
-    rank: int
-    """2 for the primary, 1 for the backup: decides only between two otherwise equal claims."""
-
-
-def rank(node_number: int) -> int:
-    """The primary (1) outranks the backup (2)."""
-    return 3 - node_number
 
 
 class Action(Enum):
@@ -69,8 +59,11 @@ class PeerView:
     offer_beats: int = 0
     restarted: bool = False
     """It was active in an earlier session and came back without saying so."""
-    ready: tuple[str, ...] = ()
-    """Why it would not take a hand-over; empty if it would."""
+    held: bool = False
+    unable: tuple[str, ...] = ()
+    """Why it could not take the role at all; empty if it could."""
+    behind: tuple[str, ...] = ()
+    """What would be lost if it took the role now; empty if nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +79,11 @@ class View:
     last_active: int
     peer: PeerView
     fault: str = ""
+    """Why this node must not be active, in a sentence; empty if it may."""
+    conflict: str = ""
+    """A stranger answers for a shared address, in a sentence."""
+    conflict_ns: int = 0
+    """For how long it has."""
     held: bool = False
     grace: bool = False
     carrier: bool = True
@@ -94,12 +92,23 @@ class View:
     """Did a gateway answer lately; None if there is none to ask."""
     third_party_known: bool = False
     """A gateway has answered since our start, so its silence means something."""
+    answering_ns: int | None = None
+    """For how long third parties have been answering; None if none does."""
     nobody_active_ns: int = 0
     """For how long no active node has been heard and nobody answered for a shared address."""
     alone_ns: int = 0
     """For how long nothing was heard of the peer, counted from our first carrier."""
     switchover: str = ""
     """The reason of a requested switchover, empty if none."""
+    forced: bool = False
+    """The switchover was asked for whatever it may lose."""
+    health: str = ""
+    """Why a monitored interface makes the peer the better one, empty if none does."""
+    resumable: bool | None = None
+    """May this start go on as the active node it was? None if it was not announced, or not yet."""
+    resuming: bool = False
+    """An announced restart waits for its gate: not yet a fault, and no claim either."""
+    wait_for_peer: bool = False
     offer: Offer | None = None
     offer_since_ns: int = 0
     defended_ns: int = 0
@@ -132,7 +141,7 @@ _CLOSE = (Action.CLOSE_GATE, Action.ADDRESSES_OFF)
 
 
 def _peer_active(view: View) -> bool:
-    return view.peer.alive and view.peer.role in (Role.ACTIVE, Role.HANDING_OVER)
+    return view.peer.alive and view.peer.role in ACTIVE_ROLES
 
 
 def _peer_claims_higher(view: View) -> bool:
@@ -140,7 +149,11 @@ def _peer_claims_higher(view: View) -> bool:
 
 
 def _peer_is_deaf(view: View) -> bool:
-    return _peer_active(view) and view.peer.claim is not None and not view.peer.hears_me
+    """A deaf peer never yields; but who reached somebody yields to nobody who reached no one."""
+    claim = view.peer.claim
+    if claim is None or not _peer_active(view) or view.peer.hears_me:
+        return False
+    return claim.standing >= view.claim.standing
 
 
 def _defends(view: View) -> bool:
@@ -151,14 +164,46 @@ def _defends(view: View) -> bool:
     )
 
 
+def _defends_address(view: View) -> bool:
+    return bool(view.conflict) and view.elapsed(view.defended_ns, view.timing.defend_ms)
+
+
+def _earns_standing(view: View) -> bool:
+    """Not in contact with another active node: whoever carried the traffic must be heard first."""
+    return (
+        view.claim.standing == 0
+        and view.answering_ns is not None
+        and view.answering_ns >= view.timing.raise_ms * MS_NS
+        and view.elapsed(view.since_ns, view.timing.raise_ms)
+        and not _peer_active(view)
+    )
+
+
 def _may_hand_over(view: View) -> bool:
-    return bool(view.switchover) and not view.peer.ready
+    peer = view.peer
+    return bool(view.switchover) and not peer.unable and (view.forced or not peer.behind)
+
+
+def _is_worse(view: View) -> bool:
+    peer = view.peer
+    return bool(view.health) and not view.held and not peer.unable and not peer.behind
+
+
+def _flees_fault(view: View) -> bool:
+    return bool(view.fault) and not view.peer.unable
+
+
+def _flees_conflict(view: View) -> bool:
+    lasts = view.conflict_ns >= view.timing.conflict_ms * MS_NS
+    return bool(view.conflict) and lasts and not view.peer.unable and not view.peer.behind
 
 
 def _offer_is_void(view: View) -> bool:
+    peer = view.peer
     return (
-        not view.peer.alive
-        or bool(view.peer.ready)
+        not peer.alive
+        or not peer.eligible
+        or peer.held
         or view.elapsed(view.offer_since_ns, view.timing.offer_ms)
     )
 
@@ -177,7 +222,7 @@ def _accepts_offer(view: View) -> bool:
 
 
 def _may_claim(view: View) -> bool:
-    return not view.held and not view.grace and view.carrier
+    return not view.held and not view.grace and view.carrier and not view.fault
 
 
 def _is_elected(view: View) -> bool:
@@ -217,46 +262,33 @@ def _starts_isolated(view: View) -> bool:
     timing = view.timing
     wait_ms = timing.isolated_alone_ms if view.third_party is False else timing.isolated_ms
     wait_ns = wait_ms * MS_NS
+    if view.wait_for_peer:
+        return False
     return _may_claim(view) and view.alone_ns >= wait_ns and view.nobody_active_ns >= wait_ns
 
 
-_HOLDERS = frozenset({Role.ACTIVE, Role.HANDING_OVER})
-_WAITING = frozenset({Role.STARTING, Role.PASSIVE})
-_START, _PASSIVE, _ACTIVE = (
-    frozenset({Role.STARTING}),
-    frozenset({Role.PASSIVE}),
-    frozenset({Role.ACTIVE}),
-)
+_START, _PASSIVE, _ACTIVE, _GIVING, _FAULT = (frozenset({role}) for role in Role)
+_WAITING = _START | _PASSIVE
 
 RULES: tuple[Rule, ...] = (
-    Rule(_HOLDERS, lambda view: bool(view.fault), Role.FAULT, "fault", _CLOSE),
-    Rule(_WAITING, lambda view: bool(view.fault), Role.FAULT, "fault", _CLOSE),
-    Rule(
-        frozenset({Role.FAULT}),
-        lambda view: not view.fault,
-        Role.STARTING,
-        "fault is over",
-        (),
-    ),
-    Rule(
-        frozenset({Role.HANDING_OVER}),
-        _peer_claims_higher,
-        Role.PASSIVE,
-        "handed over",
-        _HANDED_OVER,
-    ),
+    Rule(_GIVING, _peer_claims_higher, Role.PASSIVE, "handed over", _HANDED_OVER),
+    Rule(_GIVING, lambda v: bool(v.fault) and _offer_is_void(v), Role.FAULT, "fault", _CLOSE),
+    Rule(_ACTIVE, _flees_fault, Role.HANDING_OVER, "fault: hand over first", (Action.OFFER,)),
+    Rule(_ACTIVE, lambda view: bool(view.fault), Role.FAULT, "fault", _CLOSE),
+    Rule(_WAITING, lambda v: bool(v.fault) and not v.resuming, Role.FAULT, "fault", _CLOSE),
+    Rule(_FAULT, lambda view: not view.fault, Role.STARTING, "fault is over", ()),
     Rule(_ACTIVE, _peer_claims_higher, Role.PASSIVE, "yield to higher claim", _CLOSE),
     Rule(_ACTIVE, _peer_is_deaf, Role.PASSIVE, "yield: peer is deaf", _CLOSE),
     Rule(_ACTIVE, _defends, Role.ACTIVE, "defend claim", (Action.ANNOUNCE,)),
     Rule(_ACTIVE, _may_hand_over, Role.HANDING_OVER, "switchover", (Action.OFFER,)),
-    Rule(
-        frozenset({Role.HANDING_OVER}),
-        _offer_is_void,
-        Role.ACTIVE,
-        "offer withdrawn",
-        (Action.WITHDRAW,),
-    ),
+    Rule(_ACTIVE, _is_worse, Role.HANDING_OVER, "health", (Action.OFFER,)),
+    Rule(_ACTIVE, _flees_conflict, Role.HANDING_OVER, "address conflict", (Action.OFFER,)),
+    Rule(_ACTIVE, _defends_address, Role.ACTIVE, "defend address", (Action.ANNOUNCE,)),
+    Rule(_ACTIVE, _earns_standing, Role.ACTIVE, "third party answers", (Action.CLAIM,)),
+    Rule(_GIVING, _offer_is_void, Role.ACTIVE, "offer withdrawn", (Action.WITHDRAW,)),
     Rule(_PASSIVE, _accepts_offer, Role.ACTIVE, "accepted hand-over", _TAKE_OVER),
+    Rule(_START, lambda v: v.resumable is True, Role.ACTIVE, "resumed", (Action.CLAIM,)),
+    Rule(_START, lambda v: v.resumable is False, Role.STARTING, "not resumed", _CLOSE),
     Rule(_START, _peer_active, Role.PASSIVE, "peer is active", ()),
     Rule(_WAITING, _is_elected, Role.ACTIVE, "elected", _TAKE_OVER),
     Rule(_PASSIVE, _peer_restarted, Role.ACTIVE, "peer lost: agent restarted", _TAKE_OVER),

@@ -9,7 +9,7 @@ concerns liveness, roles or the lease.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amaranten_ha.core.errors import ConfigurationError
 
@@ -18,6 +18,14 @@ SILENT_BEATS = 2
 PROBES_PER_LINK_MIN = 4
 PROBES_MIN = 8
 FENCED_PROBES = 3
+DAMPING_FACTOR = 4
+DAMPING_CHANGES = 3
+DAMPING_MS = 600_000
+"""The third unplanned change within this time makes dead and lease longer for as long."""
+HEALTH_HANDOVERS_MAX = 3
+HEALTH_WINDOW_MS = 600_000
+HELD_S_MAX = 30 * 86_400
+"""Maintenance ends by itself within a month: a flag that nobody remembers is a spare less."""
 JIFFY_MS = 4
 """One tick of the slowest common kernel (HZ=250); Debian's kernels are built with it."""
 FLOOR_FACTOR = 3
@@ -46,6 +54,18 @@ class Timing:
     """How long the stop of the service waits for its hand-over."""
     defend_ms: int = 1_000
     gate_check_ms: int = 100
+    ask_ms: int = 500
+    """Pause between two questions to a third party in quiet times."""
+    raise_ms: int = 1_000
+    """For how long third parties must have answered before a claim is made anew with standing."""
+    conflict_ask_ms: int = 1_000
+    """Pause between two questions whether a stranger answers for a shared address."""
+    conflict_ms: int = 3_000
+    """How long an active node defends its addresses before a conflict is a reason to hand over."""
+    conflict_over_ms: int = 10_000
+    monitor_ms: int = 1_000
+    """For how long carrier must be lost here and present there."""
+    damped: bool = False
 
     def __post_init__(self) -> None:
         if not self.settle_ms:
@@ -56,11 +76,25 @@ class Timing:
             (self.lease_ms > 2 * self.beat_ms, "lease > 2 beats"),
             (self.settle_ms >= self.lease_kernel_ms, "settle >= lease"),
             (self.lease_ms >= self.dead_ms, "lease >= dead"),
-            (self.restarting_ms >= self.lease_ms, "restarting >= lease"),
+            (self.damped or self.restarting_ms >= self.lease_ms, "restarting >= lease"),
+            (self.ask_ms < 2 * self.alone_ms, "ask < 2 alone, or an answer is old too soon"),
+            (self.raise_ms >= 2 * self.ask_ms, "raise >= 2 ask"),
+            (self.conflict_ms >= 2 * self.conflict_ask_ms, "conflict >= 2 conflict asks"),
+            (self.conflict_over_ms > self.conflict_ms, "conflict over > conflict"),
         )
         for holds, text in rules:
             if not holds:
                 raise ConfigurationError(f"timers {self}: expected {text}")
+
+    def lengthened(self) -> Timing:
+        """Return the durations of flap damping: the same beats, `dead` and lease four times."""
+        return replace(
+            self,
+            dead_ms=self.dead_ms * DAMPING_FACTOR,
+            lease_ms=self.lease_ms * DAMPING_FACTOR,
+            settle_ms=0,
+            damped=True,
+        )
 
     @property
     def lease_kernel_ms(self) -> int:

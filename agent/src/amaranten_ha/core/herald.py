@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node says of itself in a heartbeat: its role, its claim, its health, what it heard.
+
+The engine enters for every link of every beat. Nothing is remembered here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amaranten_ha.core.beat import ACTIVE_ROLES, Beat, Flag, Kind
+from amaranten_ha.core.timing import MS_NS
+
+if TYPE_CHECKING:
+    from amaranten_ha.core.node import Node
+
+
+def flags(node: Node) -> Flag:
+    """Return the facts of one bit each."""
+    said = node.nat
+    if node.held:
+        said |= Flag.HELD
+    if node.is_eligible():
+        said |= Flag.ELIGIBLE
+    if node.claim is not None and node.claim.standing:
+        said |= Flag.STANDING
+    if node.timing.damped:
+        said |= Flag.DAMPED
+    return said
+
+
+def beat(node: Node, link: int, kind: Kind, now_ns: int) -> Beat:
+    """Return the heartbeat of a node for a link."""
+    pulse, plan = node.pulse, node.plan
+    active_ns = now_ns - node.active_since_ns if node.role in ACTIVE_ROLES else 0
+    return Beat(
+        cluster=plan.cluster,
+        node=plan.number,
+        role=node.role,
+        link=link,
+        session=node.session,
+        sequence=node.sequence,
+        kind=kind,
+        flags=flags(node),
+        epoch=node.epoch,
+        last_active=node.last_active,
+        echo_session=pulse.session,
+        echo_sequence=pulse.sequence,
+        echo_candidate=pulse.candidate,
+        config_digest=node.config_digest,
+        ruleset_digest=node.ruleset_digest,
+        offer=node.offer,
+        replica=node.replica,
+        version=plan.version,
+        carrier=node.carrier_bits(),
+        keys=node.accepted_keys,
+        active_ms=active_ns // MS_NS,
+        changes=node.damper.told(now_ns),
+        margin=node.margins.links[link].margin(),
+        floors=node.margins.floors(),
+    )

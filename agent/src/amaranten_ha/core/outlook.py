@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The world of one turn, as the role table reads it: put together from the parts of the engine.
+
+The engine enters once a decision. Everything is read and nothing is changed, so that a rule can
+only depend on what stands in the `View`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from amaranten_ha.core import faults, ready
+from amaranten_ha.core.beat import ACTIVE_ROLES, Flag, Role
+from amaranten_ha.core.claim import Claim, rank
+from amaranten_ha.core.role import PeerView, View
+
+if TYPE_CHECKING:
+    from amaranten_ha.core.node import Node
+
+
+def view(node: Node, now_ns: int, fault: str = "") -> View:
+    """Return the world of this turn."""
+    pulse, parties = node.pulse, node.third_parties
+    contact_ns = max(pulse.heard_ns or 0, pulse.unfresh_ns or 0)
+    alone_since_ns = max(node.first_carrier_ns, contact_ns)
+    conflict = node.conflicts.problem(now_ns)
+    resumable, resuming = _resumes(node, now_ns, fault)
+    return View(
+        now_ns=now_ns,
+        timing=node.timing,
+        role=node.role,
+        since_ns=node.since_ns,
+        claim=node.claim or _next_claim(node, now_ns),
+        last_active=node.last_active,
+        peer=_peer_view(node, now_ns),
+        fault=_fault(node, now_ns, fault, conflict),
+        conflict=conflict,
+        conflict_ns=node.conflicts.lasting_ns(now_ns),
+        held=node.held,
+        grace=now_ns < node.grace_until_ns,
+        carrier=node.has_carrier(),
+        third_party=parties.gateway_answers(now_ns),
+        third_party_known=parties.gateway_known,
+        answering_ns=parties.answering_ns(now_ns),
+        nobody_active_ns=now_ns - node.active_seen_ns,
+        alone_ns=now_ns - alone_since_ns,
+        switchover=node.switchover,
+        forced=node.forced,
+        health=node.monitor.reason(now_ns) if node.role is Role.ACTIVE else "",
+        resumable=resumable,
+        resuming=resuming,
+        wait_for_peer=node.plan.wait_for_peer,
+        offer=node.offer,
+        offer_since_ns=node.offer_since_ns,
+        defended_ns=node.defended_ns,
+        barrier=node.replica.barrier,
+    )
+
+
+def _fault(node: Node, now_ns: int, fault: str, conflict: str) -> str:
+    if fault:
+        return fault
+    if conflict and node.role not in ACTIVE_ROLES:
+        return conflict
+    beat, active = node.pulse.beat, node.role in ACTIVE_ROLES
+    peer = beat.flags if beat and node.pulse.alive(now_ns) else None
+    missing = faults.missing_nat(node.nat, node.nat_had, peer, active)
+    return faults.nat_sentence(missing, node.plan.peer_name)
+
+
+def _resumes(node: Node, now_ns: int, fault: str) -> tuple[bool | None, bool]:
+    """Say whether an announced restart may go on as active (None: not yet), and whether it waits.
+
+    Nobody else can have taken over while our kernel's gate was open; a newer epoch says so.
+    """
+    if node.resume is None or node.role is not Role.STARTING:
+        return None, False
+    late = now_ns >= node.resume.until_ns or node.epoch > node.resume.epoch
+    if late or (not fault and not node.gate_open):
+        return False, False
+    return (None, True) if fault else (True, False)
+
+
+def _next_claim(node: Node, now_ns: int) -> Claim:
+    standing = node.third_parties.answering_ns(now_ns) is not None
+    return Claim(int(standing), node.epoch + 1, rank(node.plan.number))
+
+
+def _peer_view(node: Node, now_ns: int) -> PeerView:
+    beat, pulse, peer = node.pulse.beat, node.pulse, node.peer
+    silence = pulse.silence(now_ns)
+    if beat is None:
+        nobody = (f"{node.plan.peer_name} is not heard",)
+        return PeerView(silence, False, Role.STARTING, False, False, unable=nobody)
+    spare = node.spare(now_ns)
+    return PeerView(
+        silence=silence,
+        alive=pulse.alive(now_ns),
+        role=beat.role,
+        eligible=Flag.ELIGIBLE in beat.flags,
+        hears_me=pulse.hears_me(now_ns),
+        claim=peer.claim,
+        last_active=beat.last_active,
+        rank=rank(node.plan.peer_number),
+        offer=peer.offer,
+        offer_beats=peer.offer_beats,
+        restarted=peer.active_session not in (0, beat.session),
+        held=Flag.HELD in beat.flags,
+        unable=ready.unable(spare),
+        behind=ready.behind(spare, node.timing),
+    )

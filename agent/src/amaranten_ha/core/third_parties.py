@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who else is out there: gateways and neighbours that answer on the service links.
+
+The engine enters with every answer that is not the peer's, and asks who should be asked again. What
+a third party answers is the only evidence that two nodes have of which of them is cut off: it
+gives a claim its standing, and lets a node that reaches nobody wait longer. Nothing is decided
+here, and an answer is forgotten as fast as it can be asked for again.
+"""
+
+from __future__ import annotations
+
+from amaranten_ha.core.ether import IPAddress
+from amaranten_ha.core.plan import LinkPlan, NodePlan
+from amaranten_ha.core.timing import MS_NS
+
+NEIGHBOURS_PER_LINK_MAX = 4
+
+
+class ThirdParties:
+    """The gateways of the plan, and the neighbours that have answered lately."""
+
+    def __init__(self, plan: NodePlan) -> None:
+        self._lasts_ns = 2 * plan.timing.alone_ms * MS_NS
+        self._gateways = plan.gateways
+        self._service = frozenset(link.number for link in plan.links if link.service)
+        self._neighbours: dict[int, dict[IPAddress, int]] = {}
+        self._gateway_ns: int | None = None
+        self._since_ns = 0
+        self._answer_ns: int | None = None
+
+    def answered(self, link: int, address: IPAddress, at_ns: int) -> None:
+        """Take in that somebody who is neither of the two nodes has an address on a link."""
+        if address in self._gateways:
+            self._gateway_ns = max(at_ns, self._gateway_ns or at_ns)
+        if link not in self._service:
+            return
+        if self._answer_ns is None or at_ns - self._answer_ns >= self._lasts_ns:
+            self._since_ns = at_ns
+        self._answer_ns = max(at_ns, self._answer_ns or at_ns)
+        known = self._neighbours.setdefault(link, {})
+        known.pop(address, None)
+        known[address] = at_ns
+        if len(known) > NEIGHBOURS_PER_LINK_MAX:
+            del known[next(iter(known))]
+
+    @property
+    def gateway_known(self) -> bool:
+        """Say whether a gateway has answered since our start: only then its silence means much."""
+        return self._gateway_ns is not None
+
+    def gateway_answers(self, now_ns: int) -> bool | None:
+        """Say whether a gateway answered lately; None if there is none to ask."""
+        if not self._gateways:
+            return None
+        return self._gateway_ns is not None and now_ns - self._gateway_ns < self._lasts_ns
+
+    def answering_ns(self, now_ns: int) -> int | None:
+        """For how long third parties have been answering without a break; None if none does."""
+        if self._answer_ns is None or now_ns - self._answer_ns >= self._lasts_ns:
+            return None
+        return now_ns - self._since_ns
+
+    def to_ask(self, link: LinkPlan) -> list[IPAddress]:
+        """Return whom to ask on a link: its gateways, and neighbours that we know of."""
+        return list(dict.fromkeys([*link.gateways, *self._neighbours.get(link.number, ())]))
