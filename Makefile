@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak \
-	lint ruff mypy sanity units pins clean
+	bench bench-failover bench-tables bench-packages lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
@@ -47,7 +47,7 @@ test: ## everything: units, house, lint, sanity, kernels, lab; one closing line
 	@tools/apt-need lab kernels
 	@python3 -m tests.lab image & image=$$!; \
 		$(MAKE) --no-print-directory agent packages || { wait $$image; exit 1; }; wait $$image
-	@$(pytest) agent/tests tests/house tests/tools tests/gatekeeping tests/kernels tests/integration
+	@$(pytest) agent/tests tests/house tests/tools tests/bench tests/gatekeeping tests/kernels tests/integration
 
 test-fast: venv ## at every save, under 30 s: agent units without namespaces, house, ruff, mypy
 	@$(pytest) -q -m "not live" agent/tests tests/house tests/gatekeeping/test_python.py
@@ -63,6 +63,20 @@ test-lab: venv agent packages ## deploy, failover, return, switchover, lease: in
 soak: venv ## many pairs beat on a busy machine, every beat is counted (PROFILE, PAIRS, FOR_S)
 	@$(python) -m tests.soak $(if $(PROFILE),--profile $(PROFILE)) $(if $(PAIRS),--pairs $(PAIRS)) \
 		$(if $(FOR_S),--seconds $(FOR_S))
+
+bench-packages: venv agent packages ## what the bench installs beside ours: keepalived, conntrackd; a compiler here
+	@tools/apt-need packages lab bench
+	@$(python) tools/fetch_packages.py bench
+
+bench-failover: bench-packages ## failover side by side with keepalived; hours, resumable; ARGS="--quick --fault power"
+	@$(python) -m tests.bench failover $(prefix) $(ARGS)
+
+bench-tables: venv ## the tables of docs/benchmarks.md, from what was measured
+	@$(python) -m tests.bench tables
+
+bench: ## all benches, then docs/benchmarks.md
+	@$(MAKE) --no-print-directory bench-failover
+	@$(MAKE) --no-print-directory bench-tables
 
 lint: ruff mypy ## ruff, mypy --strict on the agent, ansible-lint production, yamllint
 	@tools/lint-ansible

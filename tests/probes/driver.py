@@ -94,9 +94,11 @@ class Probe:
         return self._errors.read().strip()[-500:] or "it said nothing"
 
 
-def echo(place: Place, seconds: float = 600) -> Probe:
-    """A server for both kinds of probe."""
-    words = ["--udp", str(UDP_PORT), "--tcp", str(TCP_PORT), "--seconds", str(seconds)]
+def echo(
+    place: Place, seconds: float = 600, *, udp_port: int = UDP_PORT, tcp_port: int = TCP_PORT
+) -> Probe:
+    """A server for both kinds of probe; port 0 leaves a kind out."""
+    words = ["--udp", str(udp_port), "--tcp", str(tcp_port), "--seconds", str(seconds)]
     probe = Probe(place, "echo.py", *words)
     probe.wait_ready()
     return probe
