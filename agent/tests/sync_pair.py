@@ -89,7 +89,7 @@ class Node(Namespace):
         log = (self.folder / "sync.log").open("ab")
         arguments = [
             "--config", "agent.toml", "--keys", "keys.toml",
-            "--heart", "heart.sock", "--epoch", "epoch.json",
+            "--heart", "heart.sock", "--epoch", "epoch.json", "--socket", "sync.sock",
         ]  # fmt: skip
         with self.inside():
             self.process = subprocess.Popen(

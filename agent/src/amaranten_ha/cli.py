@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operator's tool: `amaranten-ha status | switchover | events | check | reload`.
+"""The operator's tool: `amaranten-ha status | switchover | resync | events | check | reload`.
 
 An operator or a monitoring system enters; heart answers over its control socket. Exit codes: 0 done
 or well, 1 refused or not possible, 2 bad input; `check` has those of Nagios plugins (0 OK,
@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from amaranten_ha import __version__
+from amaranten_ha import __version__, replica_tool
 from amaranten_ha.core.errors import ConfigurationError, HaError
 from amaranten_ha.io.desk import ask
 from amaranten_ha.settings import SOCKET_PATH, load_digests
@@ -44,6 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("status", _status, "show this node, its peer, and whether the spare would take over now"),
         ("switchover", _switchover, "hand the active role over to the peer, and wait until done"),
+        (
+            "resync",
+            replica_tool.resync,
+            "copy the whole connection table anew, and wait until done",
+        ),
         ("events", _events, "show what happened on this node and why, newest last"),
         ("reload", _reload, "tell heart the fingerprints that were deployed; nothing restarts"),
         ("check", _check, "say in one line, with Nagios exit codes, whether the pair is well"),
@@ -55,12 +60,17 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--reason", default="operator", help="what the log says (default: operator)"
             )
+        if name == "check":
+            command.add_argument(
+                "--deep", action="store_true", help="compare the two connection tables"
+            )
     return parser
 
 
 def _status(options: argparse.Namespace) -> int:
     status = ask(SOCKET_PATH, {"op": "status"}, _ANSWER_S)
     del status["ok"]
+    status["sync"] = replica_tool.detail()
     print(json.dumps(status, indent=2) if options.json else _status_text(status))
     return 0
 
@@ -75,6 +85,7 @@ def _status_text(status: dict[str, Any]) -> str:
         *(f"  - {reason}" for reason in status["reasons"]),
         f"replica: {replica['state']}, {replica['entries']} entries, lag {replica['lag_ms']} ms"
         + (f" ({replica['reason']})" if replica["reason"] else ""),
+        *replica_tool.lines(status["sync"]),
         f"gate: {'intact' if status['gate']['intact'] else status['gate']['problem']},"
         f" {'open' if status['gate']['open'] else 'closed'}"
         f"{'' if status['gate']['owned'] else ', NOT PROTECTED: the gate service is away'}",
@@ -132,6 +143,8 @@ def _events(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.deep:
+        return _verdict(*replica_tool.deep(), options)
     status = ask(SOCKET_PATH, {"op": "status"}, _ANSWER_S)
     peer = status["peer"]
     peer_role = peer["role"] if peer["state"] in ("alive", "silent") else peer["state"]

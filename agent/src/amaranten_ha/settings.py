@@ -27,6 +27,7 @@ DIGESTS_PATH = Path("/etc/amaranten-ha/digests.toml")
 STATE_PATH = Path("/var/lib/amaranten-ha")
 RUN_PATH = Path("/run/amaranten-ha")
 SOCKET_PATH = RUN_PATH / "heart.sock"
+SYNC_SOCKET_PATH = RUN_PATH / "sync.sock"
 EPOCH_PATH = STATE_PATH / "epoch.json"
 LINKS_MAX = 32
 

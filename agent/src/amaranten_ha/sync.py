@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from amaranten_ha import settings as configuration
+from amaranten_ha.attendant import Attendant
 from amaranten_ha.core import standing, stream
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.command import Command
@@ -55,7 +56,9 @@ EVENTS_URGENT = 4_096
 class Sync:
     """The parts of the service, and what one of them knows about another."""
 
-    def __init__(self, settings: configuration.Settings, heart: Path, epoch_file: Path) -> None:
+    def __init__(
+        self, settings: configuration.Settings, heart: Path, epoch_file: Path, desk: Path
+    ) -> None:
         self._settings = settings
         self._epoch_file = epoch_file
         self._unit = Unit()
@@ -85,6 +88,7 @@ class Sync:
         self._epoll = select.epoll()
         for part in (self._events, self._follower, self._channel):
             self._epoll.register(part.fileno(), select.EPOLLIN)
+        self._attendant = Attendant(desk, self._copy, self._walker, self._channel, self._epoll)
 
     def run(self) -> int:
         """Turn until SIGTERM."""
@@ -112,6 +116,7 @@ class Sync:
         if tick or self._channel.fileno() in ready:
             self._hear_peer(now_ns)
         self._walk(now_ns)
+        self._attendant.turn(now_ns, self._role, self._detail)
         self._tell_peer(now_ns)
         self._tell_heart(now_ns)
 
@@ -194,19 +199,37 @@ class Sync:
             elif isinstance(message, stream.Locals):
                 self._locality.peer_said(message.addresses)
                 self._facts_due_ns = now_ns
-            elif isinstance(message, stream.Ask) and self._source.sending:
-                for key in message.keys:
-                    self._walker.look_up(key, now_ns)
+            elif isinstance(message, stream.Finding):
+                self._attendant.found(message)
             if self._role is Role.PASSIVE:
-                self._apply(self._copy.receive(message, now_ns), now_ns)
-                if isinstance(message, stream.BarrierPassed):
-                    self._report_due_ns = self._state_due_ns = now_ns
+                self._take(message, now_ns)
+            elif self._source.sending:
+                self._asked(message, now_ns)
+
+    def _take(self, message: stream.Message, now_ns: int) -> None:
+        """What the passive is told."""
+        if isinstance(message, stream.Wanted):
+            self._attendant.wanted(message, now_ns)
+        self._apply(self._copy.receive(message, now_ns), now_ns)
+        if isinstance(message, stream.BarrierPassed):
+            self._report_due_ns = self._state_due_ns = now_ns
+
+    def _asked(self, message: stream.Message, now_ns: int) -> None:
+        """What the active is asked for."""
+        if isinstance(message, stream.Ask):
+            for key in message.keys:
+                self._walker.look_up(key, now_ns)
+        elif isinstance(message, stream.List):
+            self._source.asked(message)
+            if message.deep:
+                self._walker.compare(now_ns)
 
     def _lose_session(self, now_ns: int) -> None:
         self._session = self._channel.session
         if self._peer is None:
             return
         self._peer, self._bulk_given = None, 0
+        self._attendant.lose_session()
         self._locality.said = False
         self._source.stop()
         self._copy.stop()
@@ -247,13 +270,20 @@ class Sync:
         if not self._locality.said and self._channel.room:
             self._channel.send(stream.Locals(self._locality.own))
             self._locality.said = True
+        urgent = self._urgent or self._source.audit_due(now_ns)
         while self._channel.room:
-            message = self._source.take(now_ns, urgent=self._urgent)
+            message = self._source.take(now_ns, urgent=urgent)
             if message is None:
                 break
             self._urgent &= not isinstance(message, stream.BarrierPassed)
             self._channel.send(message)
             self._channel.flush(now_ns)
+        while self._channel.room and (audit := self._source.audit(now_ns)):
+            for message in audit:
+                self._channel.send(message)
+            self._channel.flush(now_ns)
+        while self._copy.replies and self._channel.room:
+            self._channel.send(self._copy.replies.pop(0))
         self._copy.retry(now_ns)
         if self._copy.complete and self._source.lost and self._channel.room:
             asked = self._source.lost[-stream.KEYS_ASKED_MAX :]
@@ -281,10 +311,35 @@ class Sync:
             lag_ms=0 if passive else source.lag_ms(now_ns),
             refused=copy.refused.total(),
             share_permille=copy.share_permille,
+            missing=copy.audit.missing,
+            stale=copy.audit.stale,
         )
 
-    def _tell_heart(self, now_ns: int) -> None:
-        report = standing.report(
+    def _detail(self) -> dict[str, Any]:
+        now_ns = time.monotonic_ns()
+        return standing.detail(self._report(now_ns), self._source, self._copy, now_ns) | {
+            "counters": self._counters(),
+        }
+
+    def _counters(self) -> dict[str, int]:
+        """Since this service was started; what a measurement reads."""
+        return {
+            "events": self._events.count,
+            "events_lost": self._events.losses,
+            "batches_sent": self._source.position,
+            "changes_sent": self._source.changes,
+            "batches_received": self._copy.batches,
+            "changes_received": self._copy.changes,
+            "bytes_sent": self._channel.bytes_sent,
+            "bytes_received": self._channel.bytes_received,
+            "surveys": self._walker.surveys_ended,
+            "sessions": self._channel.session,
+            "cpu_us": time.process_time_ns() // 1000,
+            "memory_kib": local_facts.memory_kib(),
+        }
+
+    def _report(self, now_ns: int) -> dict[str, Any]:
+        return standing.report(
             self._role,
             self._peer if self._channel.up else None,
             self._source,
@@ -297,6 +352,9 @@ class Sync:
             ),
             now_ns,
         )
+
+    def _tell_heart(self, now_ns: int) -> None:
+        report = self._report(now_ns)
         essence = (report["state"], report["reason"], report["barrier"])
         if now_ns >= self._report_due_ns or essence != self._reported:
             self._report_due_ns, self._reported = now_ns + REPORT_NS, essence
@@ -317,9 +375,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--config", type=Path, default=configuration.CONFIG_PATH)
     parser.add_argument("--keys", type=Path, default=configuration.KEYS_PATH)
     parser.add_argument("--heart", type=Path, default=configuration.SOCKET_PATH)
+    parser.add_argument("--socket", type=Path, default=configuration.SYNC_SOCKET_PATH)
     parser.add_argument("--epoch", type=Path, default=configuration.EPOCH_PATH)
     options = parser.parse_args(arguments)
     loaded = configuration.load(options.config, options.keys)
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
-    return Sync(loaded, options.heart, options.epoch).run()
+    return Sync(loaded, options.heart, options.epoch, options.socket).run()

@@ -55,6 +55,9 @@ class Walker:
         self.refusal = ""
         self.learned = False
         """The whole table was walked at least once."""
+        self._surveys_begun = 0
+        self.surveys_ended = 0
+        """The number of the newest survey that has ended."""
 
     @property
     def ready(self) -> bool:
@@ -69,6 +72,11 @@ class Walker:
     def compare(self, now_ns: int) -> None:
         """What counts as survivable has changed: go through the table soon."""
         self._survey_due_ns = now_ns
+
+    def fresh_survey(self, now_ns: int) -> int:
+        """Ask for a survey that sees the table as it is from now on; returns its number."""
+        self._survey_due_ns = now_ns
+        return self._surveys_begun + 1
 
     def begin_bulk(self, number: int, now_ns: int) -> stream.Message | None:
         """Begin the bulk that the peer asked for; it takes the place of any other walk."""
@@ -112,6 +120,7 @@ class Walker:
         self.loosen_due |= self._walk is Walk.LOOSEN
         self._walk, self._dump = walk, Dump()
         if walk is Walk.SURVEY:
+            self._surveys_begun += 1
             self._survey_due_ns = now_ns + RENEWAL_NS
 
     def _continue(self, now_ns: int) -> bool:
@@ -141,6 +150,7 @@ class Walker:
         if unseen:
             return False
         self._source.end_survey(now_ns)
+        self.surveys_ended = self._surveys_begun
         self.learned = True
         # Events may have been lost once more while this walk went on: then the next is due.
         self.repairing &= self._survey_due_ns <= now_ns

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from amaranten_ha.core import flow, stream
+from amaranten_ha.core import digest, flow, stream
+from amaranten_ha.core.audit import AFRESH, LISTED_MAX, Audit
 from amaranten_ha.core.command import Command, Verb, complaint, second_way
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Change, Op
@@ -20,6 +21,8 @@ from amaranten_ha.core.mirror import Mirror
 
 S_NS = 1_000_000_000
 RETRY_REFUSED_NS = 10 * S_NS
+AFRESH_NS = 30 * S_NS
+"""How often a copy that differs much may be asked for anew."""
 
 
 class Copy:
@@ -34,13 +37,28 @@ class Copy:
         self.barrier = 0
         self.told = 0
         """How many connections the active had told of when it last said so."""
-        self.share_permille = 0
+        self.audit = Audit(mirror)
+        self.replies: list[stream.Message] = []
+        """What is to be asked of the active."""
         self.sweeping = False
         self.refused: Counter[str] = Counter()
+        self.created = self.removed = 0
+        """What the newest bulk has brought and swept."""
+        self.batches = self.changes = 0
+        """How much was received, all bulks and sessions together."""
         self._number = 0
+        self._told_once = False
         self._begun = 0
         self._marks: set[bytes] | None = None
-        self._retry_ns = 0
+        self._retry_ns = self._afresh_ns = 0
+
+    @property
+    def share_permille(self) -> int:
+        """How much of the active's connections is here and the same, in thousandths."""
+        if not self._told_once:
+            return 0
+        counted = 1000 * min(len(self.mirror), self.told) // self.told if self.told else 1000
+        return min(counted, self.audit.share_permille(self.told))
 
     @property
     def complete(self) -> bool:
@@ -56,8 +74,10 @@ class Copy:
     def stop(self) -> None:
         """Believe nothing from now on."""
         self.want = self.done = self.position = self.barrier = self._begun = 0
-        self.told = self.share_permille = 0
-        self.sweeping = False
+        self.told = 0
+        self._told_once = self.sweeping = False
+        self.audit.reset()
+        self.replies.clear()
         self._marks = None
 
     def receive(self, message: stream.Message, now_ns: int) -> list[Command]:
@@ -67,6 +87,8 @@ class Copy:
                 self._begun, self._marks = message.number, set()
                 self.done = 0
                 self.refused.clear()
+                self.created = self.removed = 0
+                self.audit.reset()
             return []
         if not self.want or self._begun != self.want:
             return []
@@ -75,13 +97,35 @@ class Copy:
                 command for change in message.changes for command in self._change(change, now_ns)
             ]
             self.position, self.reached_ns = message.position, now_ns
+            self.batches += 1
+            self.changes += len(message.changes)
             return commands
         if isinstance(message, stream.BulkEnd) and message.number == self.want:
             self.sweeping = True
         elif isinstance(message, stream.BarrierPassed):
             self.barrier = message.number
         elif isinstance(message, stream.State):
-            self._compare(message)
+            self.told, self._told_once = message.told, True
+        elif self.complete:
+            return self._audit(message, now_ns)
+        return []
+
+    def _audit(self, message: stream.Message, now_ns: int) -> list[Command]:
+        """Compare, ask for what is missing or stale, and return the deletions of what is not so."""
+        if isinstance(message, stream.Digest):
+            differ = self.audit.differing(digest.decode(message.sums), now_ns)
+            if len(differ) > AFRESH and now_ns >= self._afresh_ns:
+                self._afresh_ns = now_ns + AFRESH_NS
+                self.start()
+            elif differ:
+                self.replies.append(stream.List(tuple(differ[:LISTED_MAX])))
+        elif isinstance(message, stream.Listing):
+            found = self.audit.listed(message.bucket, message.entries, last=message.last)
+            ask, delete = self.audit.mend(found) if found else ([], [])
+            for start in range(0, len(ask), stream.KEYS_ASKED_MAX):
+                keys = ask[start : start + stream.KEYS_ASKED_MAX]
+                self.replies.append(stream.Ask(tuple(keys)))
+            return [Command(Verb.DELETE, key, None) for key in delete if self.mirror.forget(key)]
         return []
 
     def refused_by_kernel(self, command: Command, code: int, now_ns: int) -> list[Command]:
@@ -112,6 +156,7 @@ class Copy:
                 continue
             if survivable and self._marks is not None and entry.key not in self._marks:
                 self.mirror.forget(entry.key)
+                self.removed += 1
                 commands.append(Command(Verb.DELETE, entry.key, None))
         return commands
 
@@ -139,12 +184,8 @@ class Copy:
         if self._marks is not None:
             self._marks.add(entry.key)
         if not known:
+            self.created += 1
             return [Command(Verb.CREATE, entry.key, entry)]
         if op is Op.REPLACE:
             return [Command(Verb.DELETE, entry.key, None), Command(Verb.CREATE, entry.key, entry)]
         return [Command(Verb.UPDATE, entry.key, entry)]
-
-    def _compare(self, state: stream.State) -> None:
-        self.told = state.told
-        share = 1000 * min(len(self.mirror), self.told) // max(self.told, 1)
-        self.share_permille = share if self.told else 1000

@@ -14,6 +14,7 @@ one; both ways give the same entry.
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 import zlib
 from enum import IntEnum
@@ -213,6 +214,25 @@ def key_family(key: bytes) -> int:
     return AF_INET if fields[ORIG][:2] == _NEST4_IS else AF_INET6
 
 
+_NAMES = {ICMP: "icmp", TCP: "tcp", 17: "udp", DCCP: "dccp", GRE: "gre", 50: "esp",
+          ICMPV6: "icmpv6", SCTP: "sctp"}  # fmt: skip
+
+
+def describe(key: bytes) -> str:
+    """Return a key in words: `tcp 10.1.0.9:40000 -> 198.51.100.7:443`."""
+    fields = tlv.index(key)
+    parts = tlv.index(fields[ORIG])
+    proto = tlv.index(parts[2])
+    number = proto[1][0]
+    ends = [str(ipaddress.ip_address(address)) for address in tlv.index(parts[1]).values()]
+    for at, kind in enumerate((2, 3)):
+        if kind in proto:
+            host = f"[{ends[at]}]" if ":" in ends[at] else ends[at]
+            ends[at] = f"{host}:{int.from_bytes(proto[kind], 'big')}"
+    zone = f" zone {int.from_bytes(fields[ZONE], 'big')}" if ZONE in fields else ""
+    return f"{_NAMES.get(number, f'protocol {number}')} {ends[0]} -> {ends[1]}{zone}"
+
+
 def _key(fields: dict[int, bytes]) -> bytes:
     key = tlv.nest(ORIG, fields[ORIG])
     return key + tlv.attribute(ZONE, fields[ZONE]) if ZONE in fields else key
@@ -303,7 +323,10 @@ def add(entry: Entry, fields: dict[int, bytes]) -> Entry:
 
 
 def stable(entry: Entry) -> int:
-    """Return a checksum of what makes the entry what it is: not its timeout, flags and windows."""
+    """Return a checksum of what makes the entry what it is: not its timeout, flags and windows.
+
+    Helper and master can be given at creation only, and not everywhere: they do not count either.
+    """
     key, record, _split, tuples, protocol, state = entry
     seed = record[tuples + 7] & STATUS_CARRIED
     extras = tuples + _FIXED
@@ -311,7 +334,11 @@ def stable(entry: Entry) -> int:
         seed |= state << 8 | record[tuples + 36] << 16 | record[tuples + 44] << 24
         extras = tuples + _FIXED_TCP
     checksum = zlib.crc32(record[:tuples], seed)
-    return checksum if len(record) <= extras else zlib.crc32(record[extras:] + key, checksum)
+    if len(record) <= extras:
+        return checksum
+    said = tlv.index(record, extras)
+    rest = b"".join(bytes([kind]) + said[kind] for kind in said if kind not in (HELP, MASTER))
+    return zlib.crc32(rest + key, checksum) if rest else checksum
 
 
 def copy_timeout_s(entry: Entry) -> int:

@@ -3,13 +3,14 @@
 
 Both sides enter: the active's to see what is new, changed or due for renewal, the passive's to
 choose between creation and update. One integer for each connection: a checksum of its stable part
-and the second in which its copy needs to be renewed. It is knowledge, not truth: the truth is in
-the kernel, and a survey of the whole table brings the two together again.
+and the second in which its copy needs to be renewed; and a sum for each bucket (`digest`). It is
+knowledge, not truth: the truth is in the kernel, and a survey of the whole table brings the two
+together again.
 """
 
 from __future__ import annotations
 
-from amaranten_ha.core import flow
+from amaranten_ha.core import digest, flow
 from amaranten_ha.core.scope import Scope
 
 RARITIES_MAX = 65_536
@@ -22,44 +23,60 @@ class Mirror:
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        self._held: dict[bytes, int] = {}
+        self.sums = digest.Sums()
+        """What the buckets add up to."""
+        self._buckets: list[dict[bytes, int]] = [{} for _bucket in range(digest.BUCKETS)]
+        self._count = 0
         self._rarities: dict[bytes, dict[int, bytes]] = {}
         self._unseen: set[bytes] | None = None
 
     def __len__(self) -> int:
-        return len(self._held)
+        return self._count
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._held
+        return key in self._buckets[digest.bucket(key)]
 
     def note(self, entry: flow.Entry, now_s: int) -> bool:
         """Remember a survivable entry as it was told now; say whether it was known."""
-        known = entry.key in self._held
-        renew_s = now_s + flow.copy_timeout_s(entry) // 2
-        self._held[entry.key] = flow.stable(entry) << _S_BITS | renew_s
+        key = entry.key
+        at = digest.bucket(key)
+        held = self._buckets[at]
+        before = held.get(key)
+        stable = flow.stable(entry)
+        held[key] = stable << _S_BITS | now_s + flow.copy_timeout_s(entry) // 2
         if self._unseen is not None:
-            self._unseen.discard(entry.key)
-        return known
+            self._unseen.discard(key)
+        if before is None:
+            self._count += 1
+            self.sums.values[at] += digest.weight(stable)
+            return False
+        self.sums.values[at] += stable - (before >> _S_BITS)
+        return True
 
     def due(self, entry: flow.Entry, now_s: int) -> bool:
         """Say whether an entry is new, other than it was told, or its copy needs to be renewed."""
-        held = self._held.get(entry.key)
+        held = self._buckets[digest.bucket(entry.key)].get(entry.key)
         if self._unseen is not None:
             self._unseen.discard(entry.key)
         return held is None or held >> _S_BITS != flow.stable(entry) or held & _S_MASK <= now_s
 
     def forget(self, key: bytes) -> bool:
         """Remember that an entry is gone; say whether it was known."""
-        self._rarities.pop(key, None)
+        if self._rarities:
+            self._rarities.pop(key, None)
         if self._unseen is not None:
             self._unseen.discard(key)
-        return self._held.pop(key, None) is not None
+        at = digest.bucket(key)
+        before = self._buckets[at].pop(key, None)
+        if before is None:
+            return False
+        self._count -= 1
+        self.sums.values[at] -= digest.weight(before >> _S_BITS)
+        return True
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._held.clear()
-        self._rarities.clear()
-        self._unseen = None
+    def listed(self, bucket: int) -> dict[bytes, int]:
+        """Return the entries of one bucket: key -> checksum of what makes the entry what it is."""
+        return {key: held >> _S_BITS for key, held in self._buckets[bucket].items()}
 
     def put_aside(self, entry: flow.Entry) -> None:
         """Keep what a half-open connection says only once, until it is established."""
@@ -74,7 +91,7 @@ class Mirror:
 
     def begin_survey(self) -> None:
         """From now on remember which entries were not seen."""
-        self._unseen = set(self._held)
+        self._unseen = set().union(*self._buckets)
 
     def unseen(self, count_max: int) -> list[bytes]:
         """Return some of the entries that the survey has not seen; they may still exist."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 
-from amaranten_ha.core import flow, stream
+from amaranten_ha.core import digest, flow, stream
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Ledger, Mark, MarkKind
 from amaranten_ha.core.mirror import Mirror
@@ -24,6 +24,9 @@ HOLD_NS = 5 * MS_NS
 """How long a change may wait for company, or for its own end."""
 UNCONFIRMED_NS = 250 * MS_NS
 LOST_MAX = 65_536
+DIGEST_NS = S_NS
+"""How often the passive gets something to compare itself with."""
+LISTED_AT_ONCE = 512
 
 
 class Survey(Enum):
@@ -46,9 +49,14 @@ class Source:
         self.lost: list[bytes] = []
         """Entries that vanished from the own table while nobody was told: the passive's holes."""
         self.malformed = 0
+        self.changes = 0
+        """How many changes the peer was told."""
         self._bulk = 0
-        self._in_flight: deque[tuple[int, int]] = deque()
+        self._in_flight: deque[tuple[int, int, int]] = deque()
         self._lag_ns = 0
+        self._digest_due_ns = 0
+        self._listings: deque[int] = deque()
+        self._deep = self._deep_survey = False
 
     @property
     def told(self) -> int:
@@ -61,6 +69,8 @@ class Source:
         self.ledger.clear()
         self._in_flight.clear()
         self._bulk = self._lag_ns = 0
+        self._listings.clear()
+        self._deep = self._deep_survey = False
         if self.survey is Survey.BULK:
             self.survey = Survey.RENEWAL
 
@@ -122,6 +132,7 @@ class Source:
     def begin_survey(self, survey: Survey, bulk: int = 0) -> stream.Message | None:
         """Begin a walk; for a bulk returns what announces it. What was pending is in the walk."""
         self.survey = survey
+        self._deep, self._deep_survey = False, self._deep
         self.mirror.begin_survey()
         if survey is not Survey.BULK:
             return None
@@ -153,6 +164,9 @@ class Source:
         if self.survey is Survey.BULK and self.sending:
             self.ledger.mark(MarkKind.BULK_END, self._bulk, now_ns)
         self.survey = Survey.NONE
+        if self._deep_survey and self.sending:
+            self._listings.extend(range(digest.BUCKETS))
+        self._deep_survey = False
 
     # What the peer is told, and what it says.
 
@@ -174,15 +188,46 @@ class Source:
         if taken is None:
             return None
         self.position += 1
-        self._in_flight.append((self.position, oldest_ns))
+        self.changes += len(taken)
+        self._in_flight.append((self.position, oldest_ns, len(taken)))
         return stream.Changes(self.position, tuple(taken))
+
+    def asked(self, wanted: stream.List) -> None:
+        """The peer wants buckets entry by entry; for all of them a survey must come first."""
+        self._deep |= wanted.deep
+        self._listings.extend(wanted.buckets[: digest.BUCKETS - len(self._listings)])
+
+    def audit_due(self, now_ns: int) -> bool:
+        """Something is to be compared: then nothing should wait in the ledger."""
+        return (
+            self.sending
+            and self.survey is not Survey.BULK
+            and (now_ns >= self._digest_due_ns or bool(self._listings))
+        )
+
+    def audit(self, now_ns: int) -> list[stream.Message]:
+        """Return what the peer compares itself with at this place of the stream; often nothing.
+
+        Only while nothing is pending is the mirror what the peer was told, and nothing may come
+        between the pieces of a list.
+        """
+        if len(self.ledger) or not self.audit_due(now_ns):
+            return []
+        if now_ns >= self._digest_due_ns:
+            self._digest_due_ns = now_ns + DIGEST_NS
+            return [stream.Digest(self.mirror.sums.encode())]
+        bucket = self._listings.popleft()
+        entries = tuple(self.mirror.listed(bucket).items())
+        starts = range(0, len(entries) or 1, LISTED_AT_ONCE)
+        pieces = [entries[start : start + LISTED_AT_ONCE] for start in starts]
+        return [stream.Listing(bucket, piece is pieces[-1], piece) for piece in pieces]
 
     def confirmed(self, state: stream.State, now_ns: int) -> None:
         """The peer says how far it is."""
         reached_ns = now_ns - state.age_us * 1000
         self._lag_ns = 0
         while self._in_flight and self._in_flight[0][0] <= state.position:
-            _position, oldest_ns = self._in_flight.popleft()
+            _position, oldest_ns, _count = self._in_flight.popleft()
             self._lag_ns = max(self._lag_ns, reached_ns - oldest_ns)
 
     def lag_ms(self, now_ns: int) -> int:
@@ -191,3 +236,8 @@ class Source:
         waiting += [self._in_flight[0][1]] if self._in_flight else []
         waits_ns = now_ns - min(waiting) if waiting else 0
         return max(self._lag_ns, waits_ns if waits_ns > UNCONFIRMED_NS else 0, 0) // MS_NS
+
+    @property
+    def lag_entries(self) -> int:
+        """How many changes the peer has not applied, as far as is known."""
+        return len(self.ledger) + sum(count for _position, _since, count in self._in_flight)

@@ -51,6 +51,20 @@ def report(
         "share_permille": share,
         "barrier": copy.barrier,
         "reason": reason,
+        "missing": copy.audit.missing if role is Role.PASSIVE else peer.missing if peer else 0,
+        "stale": copy.audit.stale if role is Role.PASSIVE else peer.stale if peer else 0,
+        "lag_entries": source.lag_entries,
+    }
+
+
+def detail(said: dict[str, Any], source: Source, copy: Copy, now_ns: int) -> dict[str, Any]:
+    """Return what sync answers to an operator: the report, and what is behind it."""
+    compared_ns = copy.audit.compared_ns
+    return {name: value for name, value in said.items() if name != "op"} | {
+        "surplus": copy.audit.surplus,
+        "compared_ms_ago": None if compared_ns is None else (now_ns - compared_ns) // 1_000_000,
+        "refused": dict(copy.refused),
+        "malformed": source.malformed,
     }
 
 
@@ -71,8 +85,8 @@ def standing(
 
 def _as_passive(peer: State, copy: Copy, name: str) -> tuple[str, str]:
     if copy.complete:
-        refused = copy.refused.most_common()
-        return "synced", "; ".join(f"{count} refused: {why}" for why, count in refused)
+        reasons = [f"{count} refused: {why}" for why, count in copy.refused.most_common()]
+        return "synced", "; ".join(reasons + _wrong(copy.audit.missing, copy.audit.stale))
     if peer.role not in SENDERS:
         return "stale", f"{name} is {peer.role.word}: nobody sends"
     return "bulk", f"receiving everything from {name}"
@@ -85,4 +99,14 @@ def _as_active(peer: State, name: str, *, repairing: bool) -> tuple[str, str]:
         return "bulk", f"sending everything to {name}"
     if repairing:
         return "bulk", "events were lost: comparing the whole table"
-    return "synced", f"{name} refused {peer.refused} entries" if peer.refused else ""
+    refused = [f"{name} refused {peer.refused} entries"] if peer.refused else []
+    return "synced", "; ".join(refused + _wrong(peer.missing, peer.stale))
+
+
+def _wrong(missing: int, stale: int) -> list[str]:
+    """Say how the copy differs."""
+    return [
+        f"{count} {word} on the passive"
+        for count, word in ((missing, "missing"), (stale, "stale"))
+        if count
+    ]

@@ -10,9 +10,12 @@ bulk that it asked for has begun.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
 from amaranten_ha.core.beat import Role
+from amaranten_ha.core.digest import BUCKETS
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Change, Op
 
@@ -22,10 +25,15 @@ COUNT_MAX = 0xFFFF_FFFF
 
 _CHANGE = struct.Struct(">BH")
 _NUMBERED = struct.Struct(">BQ")
-_STATE = struct.Struct(">BBIQQIQIIIII")
+_STATE = struct.Struct(">BBIQQIQIIIIIII")
+_STATE_1_0 = 54
+_ENTRY = struct.Struct(">BI")
+_LISTED = struct.Struct(">BHB")
+_WANTED = struct.Struct(">BBQ")
 
 _OPS = {op.value: op for op in Op}
 _STATE_KIND, _CHANGES, _BULK_BEGIN, _BULK_END, _BARRIER, _ASK, _LOCALS = range(1, 8)
+_DIGEST, _LIST, _LISTING, _WISH, _FINDING = range(16, 21)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,9 @@ class State:
     lag_ms: int = 0
     refused: int = 0
     share_permille: int = 0
+    missing: int = 0
+    stale: int = 0
+    """Passive: how many entries it lacks, and how many it has otherwise than the active."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,60 @@ class Locals:
     addresses: frozenset[bytes]
 
 
-Message = State | Changes | BulkBegin | BulkEnd | BarrierPassed | Ask | Locals
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The sums of the active's table at this place of the stream (`digest.Sums`)."""
+
+    sums: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """The passive wants these buckets entry by entry; all of them if `deep`.
+
+    Before a deep comparison the active compares what it knows with its kernel.
+    """
+
+    buckets: tuple[int, ...]
+    deep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Entries of one bucket at this place of the stream; `last` if these are the last of them."""
+
+    bucket: int
+    last: bool
+    entries: tuple[tuple[bytes, int], ...]
+
+
+class Wish(IntEnum):
+    """What an operator on the active asks of the passive."""
+
+    RESYNC = 1
+    DEEP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The active passes on what its operator asked for, under a number of its own."""
+
+    wish: Wish
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The passive's answer to what was wanted, a JSON object."""
+
+    number: int
+    text: bytes
+
+
+Message = (
+    State | Changes | BulkBegin | BulkEnd | BarrierPassed | Ask | Locals
+    | Digest | List | Listing | Wanted | Finding
+)  # fmt: skip
 _NUMBERED_KINDS: dict[int, type[BulkBegin] | type[BulkEnd] | type[BarrierPassed]] = {
     _BULK_BEGIN: BulkBegin,
     _BULK_END: BulkEnd,
@@ -108,6 +172,7 @@ def encode(message: Message) -> bytes:
             _STATE_KIND, message.role, message.want, message.position, message.barrier,
             message.done, min(message.age_us, COUNT_MAX), message.told,
             min(message.lag_ms, COUNT_MAX), message.refused, message.share_permille, 0,
+            message.missing, message.stale,
         )  # fmt: skip
     if isinstance(message, Changes):
         out = [_NUMBERED.pack(_CHANGES, message.position)]
@@ -118,8 +183,26 @@ def encode(message: Message) -> bytes:
         kind = _ASK if isinstance(message, Ask) else _LOCALS
         parts = message.keys if isinstance(message, Ask) else sorted(message.addresses)
         return bytes([kind]) + b"".join(_CHANGE.pack(0, len(part)) + part for part in parts)
+    if isinstance(message, Digest | List | Listing | Wanted | Finding):
+        return _encode_audit(message)
     kind = next(kind for kind, each in _NUMBERED_KINDS.items() if isinstance(message, each))
     return _NUMBERED.pack(kind, message.number)
+
+
+def _encode_audit(message: Digest | List | Listing | Wanted | Finding) -> bytes:
+    if isinstance(message, Digest):
+        return bytes([_DIGEST]) + message.sums
+    if isinstance(message, List):
+        numbers = struct.pack(f">{len(message.buckets)}H", *message.buckets)
+        return bytes([_LIST, message.deep]) + numbers
+    if isinstance(message, Listing):
+        out = [_LISTED.pack(_LISTING, message.bucket, message.last)]
+        for key, checksum in message.entries:
+            out += (_ENTRY.pack(len(key), checksum), key)
+        return b"".join(out)
+    if isinstance(message, Wanted):
+        return _WANTED.pack(_WISH, message.wish, message.number)
+    return _NUMBERED.pack(_FINDING, message.number) + message.text
 
 
 def decode(data: bytes) -> Message | None:
@@ -136,6 +219,8 @@ def decode(data: bytes) -> Message | None:
             return Locals(frozenset(payload for _none, payload in _parts(data, 1)))
         if kind in _NUMBERED_KINDS:
             return _NUMBERED_KINDS[kind](_NUMBERED.unpack(data)[1])
+        if kind in _AUDITS:
+            return _AUDITS[kind](data)
     except (struct.error, KeyError, ValueError) as error:
         raise PeerError(f"a message of kind {kind} and {len(data)} bytes: {error}") from None
     if kind == 0:
@@ -144,13 +229,54 @@ def decode(data: bytes) -> Message | None:
 
 
 def _decode_state(data: bytes) -> State:
-    _kind, role, want, position, barrier, done, age_us, told, lag_ms, refused, share, _pad = (
-        _STATE.unpack_from(data)
-    )
+    # A shorter one came from an earlier minor version: what it does not say is zero.
+    said = _STATE.unpack_from(data.ljust(_STATE.size, b"\0") if len(data) >= _STATE_1_0 else data)
+    _kind, role, want, position, barrier, done, age_us, told, lag_ms, refused, share, _pad = said[
+        :12
+    ]
     return State(
         role=Role(role), want=want, done=done, position=position, age_us=age_us, barrier=barrier,
         told=told, lag_ms=lag_ms, refused=refused, share_permille=share,
+        missing=said[12], stale=said[13],
     )  # fmt: skip
+
+
+def _decode_list(data: bytes) -> List:
+    buckets = struct.unpack(f">{len(data) // 2 - 1}H", data[2:])
+    if any(number >= BUCKETS for number in buckets):
+        raise PeerError(f"a bucket beyond {BUCKETS - 1} was asked for")
+    return List(buckets, bool(data[1]))
+
+
+def _decode_listing(data: bytes) -> Listing:
+    _kind, bucket, last = _LISTED.unpack_from(data)
+    entries, start, unpack = [], _LISTED.size, _ENTRY.unpack_from
+    while start < len(data):
+        length, checksum = unpack(data, start)
+        start += _ENTRY.size
+        entries.append((data[start : start + length], checksum))
+        start += length
+    if start != len(data) or bucket >= BUCKETS:
+        raise PeerError(f"a listing of bucket {bucket} is cut off at {len(data)}")
+    return Listing(bucket, bool(last), tuple(entries))
+
+
+def _decode_wanted(data: bytes) -> Wanted:
+    _kind, wish, number = _WANTED.unpack(data)
+    return Wanted(Wish(wish), number)
+
+
+def _decode_finding(data: bytes) -> Finding:
+    return Finding(_NUMBERED.unpack_from(data)[1], data[_NUMBERED.size :])
+
+
+_AUDITS: dict[int, Callable[[bytes], Message]] = {
+    _DIGEST: lambda data: Digest(data[1:]),
+    _LIST: _decode_list,
+    _LISTING: _decode_listing,
+    _WISH: _decode_wanted,
+    _FINDING: _decode_finding,
+}
 
 
 def _decode_changes(data: bytes) -> Changes:

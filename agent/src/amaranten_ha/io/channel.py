@@ -79,6 +79,7 @@ class _Session:
         self._seal: AESGCM | None = None
         self._open: AESGCM | None = None
         self._sealed = self._opened = 0
+        self.sent = self.received = 0
 
     @property
     def congested(self) -> bool:
@@ -97,6 +98,7 @@ class _Session:
         if not data:
             raise Closed
         self.heard_ns = now_ns
+        self.received += len(data)
         messages = []
         pending = self._frames.feed(data)
         if self.other is None and pending:
@@ -121,6 +123,7 @@ class _Session:
                 sent = self.socket.send(self._out)
             except BlockingIOError:
                 return
+            self.sent += sent
             del self._out[:sent]
 
     def _greeted(self, data: bytes, ring: KeyRing, first: stream.Message) -> None:
@@ -165,6 +168,7 @@ class Channel:
         self._tries = 0
         self.session = 0
         """Grows with every session that was proved; the peer may have forgotten everything."""
+        self._bytes_sent = self._bytes_received = 0
         self._trouble = "the peer was not reached yet"
         self._refusal = ""
         self._refusal_until_ns = 0
@@ -189,6 +193,16 @@ class Channel:
     def room(self) -> bool:
         """A batch may be handed in: what was handed in before is with the kernel."""
         return self._current is not None and not self._current.congested
+
+    @property
+    def bytes_sent(self) -> int:
+        """Payload of all proved sessions, greetings and seals included."""
+        return self._bytes_sent + (self._current.sent if self._current else 0)
+
+    @property
+    def bytes_received(self) -> int:
+        """Likewise."""
+        return self._bytes_received + (self._current.received if self._current else 0)
 
     def send(self, message: stream.Message) -> None:
         """Hand a message in; without a session it is dropped."""
@@ -319,8 +333,7 @@ class Channel:
     def _promote(self, session: _Session) -> None:
         self._candidates.remove(session)
         if self._current is not None:
-            self._epoll.unregister(self._current.socket.fileno())
-            self._current.socket.close()
+            self._drop(self._current, "a newer session took its place", 0)
         self._current = session
         self.session += 1
         self._refusal_until_ns = 0
@@ -333,6 +346,8 @@ class Channel:
         session.socket.close()
         if session is self._current:
             self._current = None
+            self._bytes_sent += session.sent
+            self._bytes_received += session.received
         else:
             self._candidates.remove(session)
         self._trouble = trouble

@@ -97,7 +97,9 @@ class Desk:
         return Client(channel)
 
 
-def ask(path: Path, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+def ask(
+    path: Path, request: dict[str, Any], timeout_s: float, who: str = "heart"
+) -> dict[str, Any]:
     """Send one request as the operator's tool does, and return the answer; raises KernelRefused."""
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as channel:
         channel.settimeout(timeout_s)
@@ -106,10 +108,10 @@ def ask(path: Path, request: dict[str, Any], timeout_s: float) -> dict[str, Any]
             channel.send(json.dumps(request).encode())
             answer = json.loads(channel.recv(PACKET_BYTES_MAX))
         except TimeoutError:
-            raise KernelRefused(f"heart gave no answer within {timeout_s:g} s") from None
+            raise KernelRefused(f"{who} gave no answer within {timeout_s:g} s") from None
         except (OSError, ValueError) as error:
             text = getattr(error, "strerror", None) or error
-            raise KernelRefused(f"heart cannot be asked ({path}: {text}): is it running?") from None
+            raise KernelRefused(f"{who} cannot be asked ({path}: {text}): is it running?") from None
     if not isinstance(answer, dict):
-        raise KernelRefused("heart's answer is not a JSON object")
+        raise KernelRefused(f"{who}'s answer is not a JSON object")
     return answer

@@ -45,6 +45,8 @@ class Events:
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _EVENT_BUFFER_BYTES)
         self._ignore(ignored_port)
         self.overrun = False
+        self.count = self.losses = 0
+        """How many events were heard, and how often the kernel had to drop some."""
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -62,9 +64,11 @@ class Events:
                 if error.errno != errno.ENOBUFS:
                     raise
                 self.overrun = True
+                self.losses += 1
                 continue
             for kind, _sequence, body in messages(data):
                 events.append(Event(kind == CTNETLINK | CT_DELETE, body[NF_HEADER.size :]))
+        self.count += len(events)
         return events
 
     def close(self) -> None:
