@@ -22,6 +22,7 @@ from amaranten_ha.io.gate import GateState
 from amaranten_ha.io.ports import Port
 from amaranten_ha.settings import Digests, Settings
 
+WORDS_MAX = 200
 _REPLICA_STALE_NS = 1500 * MS_NS
 
 
@@ -121,7 +122,7 @@ class Clerk:
         elif operation == "reload":
             self._reload(client, request)
         elif operation == "switchover":
-            self._ask_switchover(client, str(request.get("reason") or "operator"), now_ns)
+            self._ask_switchover(client, _words(request.get("reason")) or "operator", now_ns)
         else:
             client.say({"ok": False, "reasons": [f"unknown request {operation!r}"]})
 
@@ -152,15 +153,15 @@ class Clerk:
         try:
             self._node.replica = Replica(
                 state=ReplicaState[str(request["state"]).upper()],
-                barrier=int(request["barrier"]),
-                entries=int(request["entries"]),
-                lag_ms=int(request["lag_ms"]),
-                share_permille=int(request["share_permille"]),
+                barrier=_number(request["barrier"], 64),
+                entries=_number(request["entries"], 64),
+                lag_ms=_number(request["lag_ms"], 64),
+                share_permille=_number(request["share_permille"], 16),
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, ValueError):
             self._replica_reason = "sync sent a report that cannot be read"
             return
-        self._replica_reason = str(request.get("reason", ""))
+        self._replica_reason = _words(request.get("reason"))
         self._replica_ns = now_ns
 
     def _status(self, now_ns: int) -> dict[str, Any]:
@@ -173,3 +174,14 @@ class Clerk:
             self.notes,
             now_ns,
         )
+
+
+def _number(value: object, bits: int) -> int:
+    if not isinstance(value, int) or not 0 <= value < 1 << bits:
+        raise ValueError
+    return value
+
+
+def _words(value: object) -> str:
+    """A text of one line and a bounded length, whatever was sent."""
+    return " ".join(value.split())[:WORDS_MAX] if isinstance(value, str) else ""

@@ -33,6 +33,7 @@ from amaranten_ha.io.desk import Desk
 from amaranten_ha.io.gate import GateReader, GateState
 from amaranten_ha.io.links import Addresses, Links
 from amaranten_ha.io.loop import Timer, become_real_time
+from amaranten_ha.io.nft_channel import RulesetEvents
 from amaranten_ha.io.ports import Port
 from amaranten_ha.io.unit import Unit, follow_role
 from amaranten_ha.settings import (
@@ -64,10 +65,11 @@ class Heart:
         session, (last_active, epoch) = secrets.randbits(63), remembered_epochs(epoch_path)
         self._node = Node(plan_of(settings), session, last_active, now_ns, epoch)
         self._timing = settings.timing
-        self._ports = [Port(each, settings.cluster.id) for each in settings.interfaces]
+        self._ports = [Port(each) for each in settings.interfaces]
         self._links = Links(each.device for each in settings.interfaces)
         self._addresses = Addresses()
         self._gate = GateReader(settings)
+        self._rulesets = RulesetEvents()
         self._gate_state = GateState(False, False, False, "not read yet")
         self._announcer = Announcer()
         self._trace = Trace()
@@ -85,7 +87,7 @@ class Heart:
         desk = Desk(socket_path)
         self._clerk = Clerk(self._node, settings, self._ports, self._trace, self._epoll, desk)
         self._clerk.take_digests(digests)
-        for each in (self._links, self._timer, self._wakeup):
+        for each in (self._links, self._rulesets, self._timer, self._wakeup):
             self._epoll.register(each.fileno(), select.EPOLLIN)
         self._beat_ns = self._beat_due_ns = now_ns
         self._gate_due_ns = self._upkeep_due_ns = self._watchdog_due_ns = now_ns
@@ -112,10 +114,12 @@ class Heart:
     def turn(self, now_ns: int) -> None:
         """Look, decide, act, beat; then set the timer for the next turn."""
         self._node.woke(now_ns - self._timer.at_ns, now_ns - self._beat_ns, now_ns)
-        self._hear()
+        self._hear(now_ns)
         if self._links.drain():
             self._bind()
             self._gate_due_ns = self._upkeep_due_ns = now_ns
+        if self._rulesets.drain():
+            self._gate_due_ns = now_ns
         self._read_gate(now_ns)
         self._clerk.serve(self._gate_state)
         now_ns = time.monotonic_ns()
@@ -133,18 +137,21 @@ class Heart:
 
     # Look
 
-    def _hear(self) -> None:
+    def _hear(self, now_ns: int) -> None:
         for port in self._ports:
             if port.socket is None:
                 continue
-            link, mac = port.interface.link, port.socket.mac
-            for received in port.socket.drain():
+            link, mac, spent = port.interface.link, port.socket.mac, port.budget.spent
+            for received in port.drain(now_ns):
                 data = received.data
                 if int.from_bytes(data[12:14]) == ETHERTYPE:
                     message = data[14:]
                     self._node.hear(link, message, data[6:12], received.at_ns)
                 elif (found := answer(data)) and found.mac != mac:
                     self._node.answer(link, found.address, found.mac, received.at_ns)
+            if port.budget.spent != spent:
+                listens = 0 if port.budget.spent else select.EPOLLIN
+                self._epoll.modify(port.socket.fileno(), listens)
 
     def _bind(self) -> None:
         now_ns = time.monotonic_ns()

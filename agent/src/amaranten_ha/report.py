@@ -112,6 +112,7 @@ def _link(node: Node, port: Port, now_ns: int) -> dict[str, Any]:
         "last_heard_ms": None if age_ns is None else age_ns // MS_NS,
         "in": _direction(arrivals),
         "out": _direction(node.margins.out.get(link)),
+        "dropped": port.dropped(),
         "problem": port.problem,
     }
 

@@ -113,7 +113,7 @@ class Bench:
         self.settings = settings(self.device)
         with self.node:
             self.links = Links(each.device for each in self.settings.interfaces)
-            self.ports = {each.name: Port(each, CLUSTER) for each in self.settings.interfaces}
+            self.ports = {each.name: Port(each) for each in self.settings.interfaces}
         self.bind()
         self.sealer = Sealer(self.settings.keys)
         self._sequence = 0
@@ -290,7 +290,7 @@ class Asker:
     def __init__(self, where: Net, own: str, device: str = "eth0") -> None:
         self._own = ipaddress.ip_address(own)
         nobody = Interface("host", 1, "service", device, (), (), ())
-        self._port = Port(nobody, CLUSTER)
+        self._port = Port(nobody)
         with where:
             links = Links([device])
             self._port.bind(links.devices[device])
@@ -322,4 +322,4 @@ class Asker:
         left = max(0.0, deadline - time.monotonic())
         if not select.select([self.socket], [], [], left)[0]:
             raise AssertionError(f"nothing arrived within {LATE_S:.0f} s")
-        return list(self.socket.drain())
+        return list(self.socket.drain(256))

@@ -11,6 +11,8 @@ from __future__ import annotations
 from amaranten_ha.core import herald, outlook, ready
 from amaranten_ha.core.beat import (
     ACTIVE_ROLES,
+    MAJOR,
+    MESSAGE_BYTES_MAX,
     Beat,
     Flag,
     Kind,
@@ -34,11 +36,13 @@ from amaranten_ha.core.plan import NodePlan
 from amaranten_ha.core.prober import Probe, Prober
 from amaranten_ha.core.pulse import LinkPulse, Pulse, Target
 from amaranten_ha.core.role import Action, Rule, View, decide
-from amaranten_ha.core.seal import Sealer
+from amaranten_ha.core.seal import TAG_BYTES, Sealer
 from amaranten_ha.core.third_parties import ThirdParties
 from amaranten_ha.core.timing import MS_NS
 
 BARRIER_ATTEMPT_BITS = 16
+SEALED_BYTES_MAX = MESSAGE_BYTES_MAX + 1 + TAG_BYTES
+"""Key id and tag follow the message."""
 
 
 class Node:
@@ -109,6 +113,10 @@ class Node:
 
     def hear(self, link: int, message: bytes, source_mac: bytes, at_ns: int) -> bool:
         """Take in the sealed heartbeat of a frame; False, and counted by kind, if it is not one."""
+        if len(message) > SEALED_BYTES_MAX:
+            return self._reject("length")
+        if int.from_bytes(message[6:8]) != self.plan.cluster:
+            return self._reject("cluster")
         body = self._sealer.open(message)
         if body is None:
             return self._reject("seal")
@@ -116,14 +124,14 @@ class Node:
             beat = decode(body)
         except PeerError:
             return self._reject("format")
-        if beat.cluster != self.plan.cluster:
-            return self._reject("cluster")
         if beat.node != self.plan.peer_number:
             return self._reject("own" if beat.node == self.plan.number else "node")
         if beat.link != link:
             return self._reject("link")
-        if not self.pulse.fresh(link, beat, at_ns):
-            return self._reject("not fresh")
+        if refusal := self.pulse.refusal(link, beat, at_ns):
+            return self._reject(refusal)
+        if beat.major != MAJOR:
+            self._reject("version")
         self.pulse.heard(link, beat, source_mac, at_ns)
         self.margins.heard(link, beat, at_ns)
         self._take(beat, at_ns)

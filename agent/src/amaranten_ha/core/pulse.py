@@ -85,17 +85,18 @@ class Pulse:
         self.echo_sequence = 0
         self.echo_ns: int | None = None
 
-    def fresh(self, link: int, beat: Beat, at_ns: int) -> bool:
-        """Say whether a sealed beat is fresh: of a session that echoes ours, and not a repeat."""
+    def refusal(self, link: int, beat: Beat, at_ns: int) -> str:
+        """Return why a sealed beat is not believed: its session does not echo ours, or a repeat."""
         if self._my_session not in (beat.echo_session, beat.echo_candidate):
             self.candidate = beat.session
             self.unfresh_ns = at_ns
-            return False
+            return "not fresh"
         if beat.session != self.session:
             self.session = beat.session
             self.sequence = 0
             self._windows = {}
-        return self._windows.setdefault(link, ReplayWindow()).accept(beat.sequence)
+        fresh = self._windows.setdefault(link, ReplayWindow()).accept(beat.sequence)
+        return "" if fresh else "repeated"
 
     def heard(self, link_number: int, beat: Beat, source_mac: bytes, at_ns: int) -> None:
         """Take in a fresh heartbeat that arrived on a link at `at_ns`."""

@@ -50,8 +50,10 @@ class Client:
         if not data:
             self.close()
             return None
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             request = json.loads(data)
+            # Half of a surrogate pair is a text that cannot be written to any log.
+            json.dumps(request, ensure_ascii=False).encode()
             if isinstance(request, dict):
                 return request
         self.say({"ok": False, "reasons": ["the request is not a JSON object"]})

@@ -22,6 +22,7 @@ from amaranten_ha.io import rtnetlink
 _GROUPS = 0x1 | 0x10 | 0x100
 """Links, IPv4 addresses, IPv6 addresses."""
 _PERMANENT = 0x80
+_FLAGS = struct.Struct("=I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,12 @@ class HostEvents:
 
 
 def _decode(body: bytes, names: dict[int, str]) -> HostAddress:
-    _family, _prefix, flags, _scope, index = rtnetlink.ADDRESS.unpack_from(body)
+    _family, _prefix, flags, _scope, index = rtnetlink.unpack(rtnetlink.ADDRESS, body)
     values = dict(walk(body[rtnetlink.ADDRESS.size :]))
     if rtnetlink.IFA_FLAGS in values:
-        flags = struct.unpack("=I", values[rtnetlink.IFA_FLAGS])[0]
-    packed = values.get(rtnetlink.IFA_LOCAL) or values[rtnetlink.IFA_ADDRESS]
+        flags = rtnetlink.unpack(_FLAGS, values[rtnetlink.IFA_FLAGS])[0]
+    packed = values.get(rtnetlink.IFA_LOCAL) or values.get(rtnetlink.IFA_ADDRESS, b"")
+    if len(packed) not in (4, 16):
+        raise KernelRefused(f"rtnetlink: an address of {len(packed)} bytes")
     permanent = bool(flags & _PERMANENT)
     return HostAddress(names.get(index, str(index)), ipaddress.ip_address(packed), permanent, body)

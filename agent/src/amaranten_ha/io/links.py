@@ -80,11 +80,11 @@ class Links:
     def _take(self, kind: int, payload: bytes) -> None:
         if kind not in (rtnetlink.NEW_LINK, rtnetlink.DEL_LINK):
             return
-        family, _type, index, flags, _change = _IFINFO.unpack_from(payload)
+        family, _type, index, flags, _change = rtnetlink.unpack(_IFINFO, payload)
         if family != socket.AF_UNSPEC:
             return
         names = [value for key, value in walk(payload[16:]) if key == _IFLA_IFNAME]
-        name = names[0].rstrip(b"\0").decode() if names else ""
+        name = names[0].rstrip(b"\0").decode(errors="replace") if names else ""
         stale = [each.name for each in self.devices.values() if each.index == index]
         for old in stale:
             if old != name or kind == rtnetlink.DEL_LINK:
@@ -114,7 +114,7 @@ class Addresses:
         for _kind, payload in rtnetlink.dump(
             self._channel, rtnetlink.GET_ADDRESS, rtnetlink.ADDRESS.pack(0, 0, 0, 0, 0)
         ):
-            _family, prefix, _flags, _scope, index = rtnetlink.ADDRESS.unpack_from(payload)
+            _family, prefix, _flags, _scope, index = rtnetlink.unpack(rtnetlink.ADDRESS, payload)
             values = dict(walk(payload[8:]))
             packed = values.get(rtnetlink.IFA_LOCAL) or values.get(rtnetlink.IFA_ADDRESS)
             if packed and prefix == 8 * len(packed):

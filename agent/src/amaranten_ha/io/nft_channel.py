@@ -8,10 +8,12 @@ number; heart's only asks. No message's inside is known here.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 
 from amaranten_ha.core.errors import KernelRefused
@@ -28,6 +30,19 @@ _FAMILY = struct.Struct(">BBH")
 _PREFIX = _HEADER.size + _FAMILY.size
 _RECEIVE_BYTES = 1 << 17
 _BUFFER_BYTES = 1 << 21
+_NEW_GENERATION = 15
+_GROUP_NFTABLES = 7
+_SOL_NETLINK, _ADD_MEMBERSHIP, _SO_ATTACH_FILTER = 270, 1, 26
+_EVENTS_MAX = 64
+_ONLY_GENERATIONS = b"".join(
+    struct.pack("=HBBI", *line)
+    for line in (
+        (0x28, 0, 0, 4),  # nlmsg_type as the network would write it
+        (0x15, 0, 1, int.from_bytes(struct.pack("=H", _NF_TABLES << 8 | _NEW_GENERATION))),
+        (0x06, 0, 0, 0xFFFF),
+        (0x06, 0, 0, 0),
+    )
+)
 _SO_PROTOCOL, _SO_DOMAIN, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 38, 39, 32, 33
 
 
@@ -37,6 +52,45 @@ class Refused(KernelRefused):
     def __init__(self, what: str, code: int, index: int = -1) -> None:
         super().__init__(f"{what}: {os.strerror(code)}")
         self.code, self.index = code, index
+
+
+class RulesetEvents:
+    """Readable after each transaction on any ruleset: of ours, of the operator, of a stranger.
+
+    A filter in the kernel lets only the notice of a new generation through, so that a ruleset of
+    thousands of rules rings once.
+    """
+
+    def __init__(self) -> None:
+        self._socket = _open()
+        self._socket.setblocking(False)
+        code = ctypes.create_string_buffer(_ONLY_GENERATIONS, len(_ONLY_GENERATIONS))
+        lines = len(_ONLY_GENERATIONS) // 8
+        program = struct.pack("HxxxxxxP", lines, ctypes.addressof(code))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _GROUP_NFTABLES)
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._socket.fileno()
+
+    def drain(self) -> bool:
+        """Say whether it rang, and forget it; lost events ring, too."""
+        rang = False
+        for _event in range(_EVENTS_MAX):
+            try:
+                self._socket.recv(64)
+            except BlockingIOError:
+                return rang
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise Refused("nf_tables events", error.errno or errno.EIO) from None
+            rang = True
+        return rang
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
 
 
 class Channel:
@@ -78,7 +132,7 @@ class Channel:
         for kind, _flags, sequence, body in self._messages():
             if kind != _ERROR or not first <= sequence <= self._sequence:
                 continue
-            code = -struct.unpack_from("=i", body)[0]
+            code = _error_of(body)
             if code and refusal is None:
                 index = sequence - first - 1
                 refusal = Refused("nf_tables transaction", code, index)
@@ -103,7 +157,7 @@ class Channel:
             if not first <= sequence <= self._sequence:
                 continue
             if kind == _ERROR:
-                code = -struct.unpack_from("=i", body)[0]
+                code = _error_of(body)
                 if code not in (0, errno.ENOENT):
                     raise Refused("nf_tables question", code, sequence - first)
                 answers.setdefault(sequence, None)
@@ -127,7 +181,7 @@ class Channel:
             if kind == _DONE:
                 return found, steady
             if kind == _ERROR:
-                code = -struct.unpack_from("=i", body)[0]
+                code = _error_of(body)
                 if code == errno.ENOENT:
                     return [], False
                 raise Refused("nf_tables dump", code)
@@ -150,6 +204,10 @@ class Channel:
             except OSError as error:
                 raise Refused("nf_tables answer", error.errno or errno.EIO) from None
             yield from _split(bytes(self._buffer[:size]))
+
+
+def _error_of(body: bytes) -> int:
+    return -int.from_bytes(body[:4], sys.byteorder, signed=True)
 
 
 def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:

@@ -7,12 +7,15 @@ The frames of announcements are built when a port is bound, not when they are ne
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from amaranten_ha.core import ether
-from amaranten_ha.core.beat import ETHERTYPE, GROUP_MAC, MESSAGE_BYTES_MAX
+from amaranten_ha.core.beat import ETHERTYPE, GROUP_MAC
+from amaranten_ha.core.budget import Budget
 from amaranten_ha.core.errors import KernelRefused
+from amaranten_ha.core.node import SEALED_BYTES_MAX
 from amaranten_ha.core.prober import Probe
-from amaranten_ha.core.seal import TAG_BYTES
-from amaranten_ha.io.frames import LinkSocket
+from amaranten_ha.io.frames import LinkSocket, Received
 from amaranten_ha.io.links import Device, SharedAddress
 from amaranten_ha.settings import Interface
 
@@ -20,9 +23,10 @@ from amaranten_ha.settings import Interface
 class Port:
     """One logical interface of this node."""
 
-    def __init__(self, interface: Interface, cluster: int) -> None:
+    def __init__(self, interface: Interface) -> None:
         self.interface = interface
-        self._cluster = cluster
+        self.budget = Budget()
+        self._dropped = 0
         self.socket: LinkSocket | None = None
         self.carrier = False
         self.problem = "device is missing"
@@ -45,9 +49,8 @@ class Port:
         return True
 
     def _open(self, device: Device) -> None:
-        length_max = MESSAGE_BYTES_MAX + 1 + TAG_BYTES
         try:
-            self.socket = LinkSocket(device.name, device.index, self._cluster, length_max)
+            self.socket = LinkSocket(device.name, device.index, SEALED_BYTES_MAX)
         except KernelRefused as error:
             self.problem = str(error)
             return
@@ -55,6 +58,22 @@ class Port:
         self.shared = [(device.index, each.ip.packed) for each in self.interface.shared]
         for each in self.interface.shared:
             self._announcements += ether.announcements(each.ip, self.socket.mac)
+
+    def drain(self, now_ns: int) -> Iterator[Received]:
+        """Yield what has arrived, as far as the link's budget goes."""
+        if self.socket is None:
+            return
+        granted, count = self.budget.grant(now_ns), 0
+        for received in self.socket.drain(granted):
+            count += 1
+            yield received
+        self.budget.took(count, granted)
+
+    def dropped(self) -> int:
+        """Return how many frames the kernel has thrown away: more came than the budget takes."""
+        if self.socket:
+            self._dropped += self.socket.dropped()
+        return self._dropped
 
     def beat(self, message: bytes, peer_mac: bytes | None) -> None:
         """Send a heartbeat: to the group, and once the peer was heard to its own MAC."""

@@ -22,6 +22,7 @@ ADDRESS = struct.Struct("=BBBBI")
 """Family, prefix length, flags, scope, index of the device."""
 RECEIVE_BYTES = 1 << 17
 _HEADER = struct.Struct("=IHHII")
+_CODE = struct.Struct("=i")
 _REQUEST = 1
 _ANSWER_S = 2.0
 
@@ -54,8 +55,15 @@ def split(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def error_of(body: bytes) -> int:
     """Return the errno in an answer of kind ERROR; 0 if it acknowledges."""
-    code: int = struct.unpack_from("=i", body)[0]
+    code: int = unpack(_CODE, body)[0]
     return -code
+
+
+def unpack(layout: struct.Struct, body: bytes) -> tuple[int, ...]:
+    """Return the fixed head of a message; raises KernelRefused for one that is cut off."""
+    if len(body) < layout.size:
+        raise KernelRefused(f"rtnetlink: a message of {len(body)} bytes is cut off")
+    return layout.unpack_from(body)
 
 
 def dump(channel: socket.socket, request: int, body: bytes) -> Iterator[tuple[int, bytes]]:
