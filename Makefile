@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak \
-	bench bench-failover bench-tables bench-packages lint ruff mypy sanity units pins clean
+	bench bench-failover bench-sync bench-tables bench-packages lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
@@ -71,11 +71,15 @@ bench-packages: venv agent packages ## what the bench installs beside ours: keep
 bench-failover: bench-packages ## failover side by side with keepalived; hours, resumable; ARGS="--quick --fault power"
 	@$(python) -m tests.bench failover $(prefix) $(ARGS)
 
+bench-sync: bench-packages ## replication side by side with conntrackd; resumable; ARGS="--quick --measurement lag"
+	@$(python) -m tests.bench sync $(prefix) $(ARGS)
+
 bench-tables: venv ## the tables of docs/benchmarks.md, from what was measured
 	@$(python) -m tests.bench tables
 
-bench: ## all benches, then docs/benchmarks.md
+bench: ## both benches, then docs/benchmarks.md
 	@$(MAKE) --no-print-directory bench-failover
+	@$(MAKE) --no-print-directory bench-sync
 	@$(MAKE) --no-print-directory bench-tables
 
 lint: ruff mypy ## ruff, mypy --strict on the agent, ansible-lint production, yamllint

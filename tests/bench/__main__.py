@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The bench's command line: ``failover``, and ``tables``, which writes the document.
+"""The bench's command line: ``failover``, ``sync`` and ``tables``, which writes the document.
 
 Exit codes: 0 every cell asked for was measured; 1 some failed, and each is said; 2 something
 impossible was asked for. What is measured goes to build/bench; the lab is taken down at the end
@@ -9,6 +9,7 @@ unless it is to be kept.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -16,9 +17,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.lab import LabError
-from tests.lab.plan import BadRequest
+from tests.lab.plan import BadRequest, own_prefix
 
-from . import catalogue, cell, document, failover_table, faults
+from . import catalogue, cell, document, failover_table, faults, replication, sync_table
 from .cells import BUILD, Cell, Cells, commit, interleaved
 from .contenders import Contender
 from .ground import Ground
@@ -33,13 +34,14 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     for name, contenders, whats in (
         ("failover", catalogue.FAILOVER, [fault.name for fault in faults.FAULTS]),
+        ("sync", catalogue.SYNC, [each.name for each in replication.MEASUREMENTS]),
     ):
         command = commands.add_parser(name)
         names = [each.name for each in contenders]
-        command.add_argument("--prefix", default="bench", help="the lab's name")
+        command.add_argument("--prefix", default=own_prefix("b"), help="the lab's name")
         command.add_argument("--contender", action="append", choices=names, default=[])
-        if whats:
-            command.add_argument("--fault", action="append", choices=whats, default=[])
+        word = "--fault" if name == "failover" else "--measurement"
+        command.add_argument(word, action="append", choices=whats, default=[], dest="what")
         command.add_argument("-n", type=int, default=0, help="repetitions of each cell")
         command.add_argument("--quick", action="store_true", help=f"n = {QUICK}, to try it out")
         command.add_argument("--again", action="store_true", help="also what has failed before")
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace, cells: Cells, wanted: list[Cell], bench: An
 def failover(options: argparse.Namespace) -> int:
     """``make bench-failover``."""
     contenders = chosen(catalogue.FAILOVER, options.contender)
-    picked = [each for each in faults.FAULTS if not options.fault or each.name in options.fault]
+    picked = [each for each in faults.FAULTS if not options.what or each.name in options.what]
     fixed = options.n or (QUICK if options.quick else 0)
     wanted = interleaved(
         [each.name for each in contenders],
@@ -100,6 +102,30 @@ def failover(options: argparse.Namespace) -> int:
     return run(options, Cells("failover", commit()), wanted, bench)
 
 
+def sync(options: argparse.Namespace) -> int:
+    """``make bench-sync``."""
+    contenders = chosen(catalogue.SYNC, options.contender)
+    fixed = options.n or (QUICK if options.quick else 0)
+    wanted = interleaved(
+        [each.name for each in contenders],
+        [
+            (each.name, fixed or each.repetitions)
+            for each in replication.MEASUREMENTS
+            if not options.what or each.name in options.what
+        ],
+    )
+
+    def bench(ground: Ground) -> tuple[Any, Any]:
+        def measure(each: Cell) -> dict[str, Any]:
+            found = {"load_before": round(os.getloadavg()[0], 2)}
+            measurement = replication.BY_NAME[each.what]
+            return found | measurement.measure(ground.lab, catalogue.BY_NAME[each.contender])
+
+        return measure, sync_table.brief
+
+    return run(options, Cells("sync", commit()), wanted, bench)
+
+
 def main() -> int:
     """Parse, perform, and turn what went wrong into one sentence and an exit code."""
     options = parser().parse_args()
@@ -109,7 +135,7 @@ def main() -> int:
             return document.write()
         if options.n < 0:
             raise BadRequest(f"-n {options.n}: at least 1 is expected")
-        return failover(options)
+        return failover(options) if options.command == "failover" else sync(options)
     except (LabError, document.DocumentError) as problem:
         say(f"bench: {problem}")
         return 2 if isinstance(problem, BadRequest) else 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.lab.plan import ROOT
 
-from . import failover_table
+from . import failover_table, sync_table
 from .cells import BUILD
 from .figures import Record
 
@@ -65,7 +65,13 @@ def inside(build: Path = BUILD) -> str:
     """Everything that stands between the marks."""
     failover = merged_file(build / "failover.json")
     written = failover_table.text(failover) if failover else ""
-    return section("Failover and switchover", failover, written)
+    sync = merged_file(build / "sync.json")
+    return "\n".join(
+        (
+            section("Failover and switchover", failover, written),
+            section("Replication", sync, sync_table.text(sync) if sync else ""),
+        )
+    )
 
 
 def replaced(document: str, text: str) -> str:

@@ -8,15 +8,17 @@ cells that failed are each given in a case where a careless bench would say noth
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bench import document, failover_table, figures
+from tests.bench import document, events, failover_table, figures, sync_table
 from tests.bench.cells import Cell, Cells, interleaved
 from tests.bench.flows import silence_ms
 from tests.bench.ground import ruleset
+from tests.bench.holdings import ports_in
 from tests.bench.owners import Change, owned_by_two_ms, taken
 from tests.bench.rival import cached_entries
 from tests.bench.wire import at_once, lasted_ms
@@ -208,3 +210,59 @@ def test_a_row_of_another_width_is_refused_and_a_bar_does_not_break_a_row() -> N
 
 def test_the_page_in_the_tree_has_its_marks() -> None:
     assert json.dumps(document.replaced(document.DOCUMENT.read_text(), ""))
+
+
+def replicated(contender: str, what: str, **values: float) -> dict[str, Any]:
+    """A cell of the replication bench."""
+    return {"contender": contender, "what": what, "repetition": 0, "result": values, "failed": ""}
+
+
+def test_a_share_of_the_best_ftfw_is_met_or_not() -> None:
+    theirs = [
+        replicated("ftfw-cached", "cost-udp", cpu_active_us=30, cpu_passive_us=20),
+        replicated("ftfw-direct", "cost-udp", cpu_active_us=40, cpu_passive_us=10),
+    ]
+    mine = replicated("virtual", "cost-udp", cpu_active_us=10, cpu_passive_us=6, wire_bytes=61)
+    lines = sync_table.goals([*theirs, mine]).splitlines()
+    active, passive, wire = (line for line in lines if line.startswith("| cost-udp"))
+    assert "10.0 against 30.0: 0.33 | met" in active
+    assert "6.0 against 10.0: 0.60 | **not met**" in passive
+    assert wire.endswith("| 61 | **not met** |")
+    assert "not measured" in sync_table.goals(theirs)
+
+
+def test_a_bulk_that_never_became_whole_and_one_that_is_impossible_are_said() -> None:
+    cells = [
+        replicated("virtual", "bulk-200k", seconds=2.0, switch_s=0.1),
+        replicated("notrack", "bulk-200k", switch_s=0.1),
+        {**replicated("virtual", "bulk-500k"), "result": {"impossible": "too small"}},
+    ]
+    text = sync_table.one_table(cells, "bulk-200k", sync_table.BULK)
+    assert "| ours, virtual | 1 | 2.00 | 0 of 1 |" in text
+    assert "| conntrackd NOTRACK, no caches | 1 | - | 1 of 1 |" in text
+    text = sync_table.one_table(cells, "bulk-500k", sync_table.BULK)
+    assert text == "Not possible here: too small."
+
+
+def test_the_load_is_found_in_a_listing_by_its_original_ports_only() -> None:
+    listing = (
+        "udp 17 29 src=10.20.1.100 dst=198.51.100.100 sport=1024 dport=20001 "
+        "src=198.51.100.100 dst=198.51.100.1 sport=20001 dport=1024\n"
+        "udp 17 29 src=10.20.1.100 dst=198.51.100.100 sport=7000 dport=7000\n"
+    )
+    assert ports_in(listing) == {("1024", "20001")}
+
+
+def test_events_of_the_load_are_noted_once_and_others_never() -> None:
+    def event(client: int, server: int) -> bytes:
+        body = bytearray(80)
+        struct.pack_into("=I", body, 0, len(body))
+        struct.pack_into("!H", body, events.CLIENT_PORT, client)
+        struct.pack_into("!H", body, events.SERVER_PORT, server)
+        return bytes(body)
+
+    seen: dict[str, int] = {}
+    events.note(event(1024, 20000) + event(1025, 20000) + event(1024, 7000), 5, seen)
+    events.note(event(1024, 20000), 9, seen)
+    assert seen == {"1024:20000": 5}
+    events.note(b"\0" * 16, 9, seen)

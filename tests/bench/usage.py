@@ -44,10 +44,10 @@ def resident_kib(processes: Iterable[int]) -> int:
 
 
 class Bill:
-    """The processor time of some processes from now on."""
+    """The processor time of some processes, from now on or from their birth."""
 
-    def __init__(self, processes: Iterable[int]) -> None:
-        self._begun = {process: on_cpu_ns(process) for process in processes}
+    def __init__(self, processes: Iterable[int], from_birth: bool = False) -> None:
+        self._begun = {process: 0 if from_birth else on_cpu_ns(process) for process in processes}
         self._seen = dict(self._begun)
 
     def total_ns(self) -> int:
