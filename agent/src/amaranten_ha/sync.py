@@ -31,6 +31,7 @@ from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
 from amaranten_ha.core.source import Source
 from amaranten_ha.core.standing import SENDERS
+from amaranten_ha.expectations import Expectations
 from amaranten_ha.io import locals as local_facts
 from amaranten_ha.io import netlink
 from amaranten_ha.io.channel import Channel
@@ -38,6 +39,7 @@ from amaranten_ha.io.events import Events
 from amaranten_ha.io.follow import Follower
 from amaranten_ha.io.unit import Unit
 from amaranten_ha.locality import Locality
+from amaranten_ha.vital import Vital
 from amaranten_ha.walker import Walker
 
 MS_NS = 1_000_000
@@ -83,11 +85,13 @@ class Sync:
         self._table = netlink.Table()
         self._events = Events(self._table.port)
         self._walker = Walker(self._table, self._source, self._copy, self._apply)
+        self._vital = Vital([Expectations(self._table, self._mirror, self._walker.look_up)])
         self._follower = Follower(heart)
         self._channel = Channel(settings, secrets.token_bytes, self._state)
         self._epoll = select.epoll()
-        for part in (self._events, self._follower, self._channel):
-            self._epoll.register(part.fileno(), select.EPOLLIN)
+        parts = (self._events, self._follower, self._channel)
+        for descriptor in (*(part.fileno() for part in parts), *self._vital.descriptors()):
+            self._epoll.register(descriptor, select.EPOLLIN)
         self._attendant = Attendant(desk, self._copy, self._walker, self._channel, self._epoll)
 
     def run(self) -> int:
@@ -112,7 +116,7 @@ class Sync:
             self._learn_facts(now_ns)
         if tick or self._follower.fileno() in ready:
             self._hear_heart(now_ns)
-        self._hear_kernel(now_ns, EVENTS_PER_TURN if self._barrier is None else EVENTS_URGENT)
+        self._hear_kernel(now_ns, ready, tick=tick)
         if tick or self._channel.fileno() in ready:
             self._hear_peer(now_ns)
         self._walk(now_ns)
@@ -166,20 +170,24 @@ class Sync:
             self._stale_windows = True
         elif before in SENDERS and role not in SENDERS:
             self._source.stop()
+            self._vital.stop_telling()
         if before is Role.PASSIVE:
             self._copy.stop()
+            self._vital.stop_holding()
         self._source.lost.clear()
         self._bulk_given = 0 if role not in SENDERS else self._bulk_given
         if role is Role.PASSIVE:
             self._walker.loosen_due, self._stale_windows = self._stale_windows, False
         self._state_due_ns = self._report_due_ns = now_ns
 
-    def _hear_kernel(self, now_ns: int, count_max: int) -> None:
+    def _hear_kernel(self, now_ns: int, ready: Container[int], *, tick: bool) -> None:
+        count_max = EVENTS_PER_TURN if self._barrier is None else EVENTS_URGENT
         events = self._events.drain(count_max)
         for event in events:
             key = self._source.hear(event.gone, event.attributes, now_ns)
             if key is not None:
                 self._walker.look_up(key, now_ns)
+        self._vital.turn(now_ns, ready, tick=tick, urgent=self._barrier is not None)
         if self._events.overrun:
             self._events.overrun = False
             self._walker.repair(now_ns)
@@ -210,7 +218,10 @@ class Sync:
         """What the passive is told."""
         if isinstance(message, stream.Wanted):
             self._attendant.wanted(message, now_ns)
+        elif isinstance(message, stream.Vital):
+            self._vital.receive(message, self._copy.want, now_ns)
         self._apply(self._copy.receive(message, now_ns), now_ns)
+        self._vital.connections_changed(now_ns)
         if isinstance(message, stream.BarrierPassed):
             self._report_due_ns = self._state_due_ns = now_ns
 
@@ -233,6 +244,7 @@ class Sync:
         self._locality.said = False
         self._source.stop()
         self._copy.stop()
+        self._vital.stop()
         self._state_due_ns = self._report_due_ns = now_ns
 
     def _apply(self, commands: list[Command], now_ns: int) -> None:
@@ -257,6 +269,7 @@ class Sync:
             if message is not None:
                 self._bulk_given = wanted
                 self._channel.send(message)
+                self._vital.begin(wanted)
         if self._walker.turn(now_ns):
             self._state_due_ns = self._report_due_ns = now_ns
         if self._role is Role.PASSIVE and not self._copy.want and self._walker.learned:
@@ -271,6 +284,8 @@ class Sync:
             self._channel.send(stream.Locals(self._locality.own))
             self._locality.said = True
         urgent = self._urgent or self._source.audit_due(now_ns)
+        while self._channel.room and (vital := self._vital.take()) is not None:
+            self._channel.send(vital)
         while self._channel.room:
             message = self._source.take(now_ns, urgent=urgent)
             if message is None:

@@ -18,6 +18,8 @@ from amaranten_ha.core.beat import Role
 from amaranten_ha.core.digest import BUCKETS
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Change, Op
+from amaranten_ha.core.vital import Change as VitalChange
+from amaranten_ha.core.vital import Op as VitalOp
 
 BATCH_BYTES = 48 * 1024
 KEYS_ASKED_MAX = 256
@@ -34,6 +36,7 @@ _WANTED = struct.Struct(">BBQ")
 _OPS = {op.value: op for op in Op}
 _STATE_KIND, _CHANGES, _BULK_BEGIN, _BULK_END, _BARRIER, _ASK, _LOCALS = range(1, 8)
 _DIGEST, _LIST, _LISTING, _WISH, _FINDING = range(16, 21)
+_VITAL = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +157,17 @@ class Finding:
     text: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Vital:
+    """Changes of other vital state; a topic that is not known is skipped by who receives it."""
+
+    topic: int
+    changes: tuple[VitalChange, ...]
+
+
 Message = (
     State | Changes | BulkBegin | BulkEnd | BarrierPassed | Ask | Locals
-    | Digest | List | Listing | Wanted | Finding
+    | Digest | List | Listing | Wanted | Finding | Vital
 )  # fmt: skip
 _NUMBERED_KINDS: dict[int, type[BulkBegin] | type[BulkEnd] | type[BarrierPassed]] = {
     _BULK_BEGIN: BulkBegin,
@@ -185,6 +196,9 @@ def encode(message: Message) -> bytes:
         return bytes([kind]) + b"".join(_CHANGE.pack(0, len(part)) + part for part in parts)
     if isinstance(message, Digest | List | Listing | Wanted | Finding):
         return _encode_audit(message)
+    if isinstance(message, Vital):
+        said = (_CHANGE.pack(op, len(payload)) + payload for op, payload in message.changes)
+        return bytes([_VITAL, message.topic]) + b"".join(said)
     kind = next(kind for kind, each in _NUMBERED_KINDS.items() if isinstance(message, each))
     return _NUMBERED.pack(kind, message.number)
 
@@ -217,11 +231,13 @@ def decode(data: bytes) -> Message | None:
             return Ask(tuple(payload for _none, payload in _parts(data, 1)))
         if kind == _LOCALS:
             return Locals(frozenset(payload for _none, payload in _parts(data, 1)))
+        if kind == _VITAL:
+            return Vital(data[1], tuple((VitalOp(op), payload) for op, payload in _parts(data, 2)))
         if kind in _NUMBERED_KINDS:
             return _NUMBERED_KINDS[kind](_NUMBERED.unpack(data)[1])
         if kind in _AUDITS:
             return _AUDITS[kind](data)
-    except (struct.error, KeyError, ValueError) as error:
+    except (struct.error, KeyError, ValueError, IndexError) as error:
         raise PeerError(f"a message of kind {kind} and {len(data)} bytes: {error}") from None
     if kind == 0:
         raise PeerError("an empty message")

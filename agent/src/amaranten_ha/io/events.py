@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What happens to the connection table, as the kernel tells it: ctnetlink events.
+"""What happens to connections and expectations, as the kernel tells it: ctnetlink events.
 
 `sync` enters once a turn and gets bytes; what they mean is `core.flow`'s business. A filter on the
 socket drops in the kernel what our own changes cause, before it costs anything: nothing echoes.
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from amaranten_ha.io.netlink import (
     CT_DELETE,
-    CTNETLINK,
+    EXPECT_DELETE,
     NF_HEADER,
     RECEIVE_BYTES,
     SO_RCVBUFFORCE,
@@ -24,13 +24,15 @@ from amaranten_ha.io.netlink import (
     open_socket,
 )
 
-_GROUPS = 0b111
+CONNECTIONS, EXPECTATIONS = 0b111, 0b111000
+"""Groups of events: what is new, what is changed, what is gone."""
+_GONE = (CT_DELETE, EXPECT_DELETE)
 _EVENT_BUFFER_BYTES = 8 << 20
 _SO_ATTACH_FILTER = 26
 
 
 class Event(NamedTuple):
-    """One message about one entry; `gone` for a destroyed one."""
+    """One message about one connection or expectation; `gone` for a destroyed one."""
 
     gone: bool
     attributes: bytes
@@ -39,8 +41,8 @@ class Event(NamedTuple):
 class Events:
     """What happens to the table; `overrun` says that the kernel had to drop some of it."""
 
-    def __init__(self, ignored_port: int) -> None:
-        self._socket = open_socket(_GROUPS)
+    def __init__(self, ignored_port: int, groups: int = CONNECTIONS) -> None:
+        self._socket = open_socket(groups)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _EVENT_BUFFER_BYTES)
         self._ignore(ignored_port)
@@ -67,7 +69,7 @@ class Events:
                 self.losses += 1
                 continue
             for kind, _sequence, body in messages(data):
-                events.append(Event(kind == CTNETLINK | CT_DELETE, body[NF_HEADER.size :]))
+                events.append(Event(kind in _GONE, body[NF_HEADER.size :]))
         self.count += len(events)
         return events
 

@@ -19,12 +19,13 @@ from typing import NamedTuple
 from amaranten_ha.core.command import Command, Verb
 from amaranten_ha.core.errors import KernelRefused
 
-CT_NEW, CT_GET, CT_DELETE = 0, 1, 2
+CT_NEW, CT_GET, CT_DELETE = 0x100, 0x101, 0x102
+EXPECT_NEW, EXPECT_GET, EXPECT_DELETE = 0x200, 0x201, 0x202
+CREATE = 0x400
 CREATE_EXCLUSIVE = 0x400 | 0x200
 BATCH_MAX = 128
 
 _NETFILTER = 12
-CTNETLINK = 1 << 8
 _REQUEST, _ACK, _DUMP = 1, 4, 0x300
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
@@ -37,7 +38,7 @@ _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
 
 
 class Request(NamedTuple):
-    """One change: CT_NEW or CT_DELETE, its flags, the address family and the attributes."""
+    """One change, of a connection or an expectation: kind, flags, address family, attributes."""
 
     kind: int
     flags: int
@@ -48,7 +49,7 @@ class Request(NamedTuple):
         """Return the message; only the last one of a batch asks for an answer."""
         size = _BODY + len(self.attributes)
         flags = _REQUEST | self.flags | (_ACK if last else 0)
-        header = _HEADER.pack(size, CTNETLINK | self.kind, flags, sequence, 0)
+        header = _HEADER.pack(size, self.kind, flags, sequence, 0)
         return header + NF_HEADER.pack(self.family, 0, 0) + self.attributes
 
 
@@ -127,9 +128,10 @@ class Table:
 class Dump:
     """A walk through the whole table, read in pieces at the reader's pace."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: int = CT_GET) -> None:
+        """Begin the walk; `kind` is CT_GET or EXPECT_GET."""
         self._socket = open_socket(0)
-        request = Request(CT_GET, _DUMP, socket.AF_UNSPEC, b"")
+        request = Request(kind, _DUMP, socket.AF_UNSPEC, b"")
         self._socket.send(request.encode(1, last=False))
         self.done = False
 

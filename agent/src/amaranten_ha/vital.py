@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sync's other vital state: one subject for each kind, and their way to the peer and back.
+
+`sync` enters once a turn: with the descriptors that have something to say, with messages of the
+peer, and for messages to it. A subject reads its kernel and makes what the peer had. What is told,
+remembered and tried again is the business of `core.vital`. Nothing here holds up connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from typing import Protocol
+
+from amaranten_ha.core.stream import Vital as Message
+from amaranten_ha.core.vital import Holder, Teller
+
+
+class Subject(Protocol):
+    """One kind of other vital state."""
+
+    teller: Teller
+    holder: Holder
+
+    @property
+    def topic(self) -> int:
+        """Its number on the wire."""
+
+    @property
+    def what(self) -> str:
+        """Its name in the plural, for the operator."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `hear` has something to do."""
+
+    def hear(self, now_ns: int) -> None:
+        """Take in what the own kernel says."""
+
+    def look(self, now_ns: int) -> None:
+        """Take in everything that there is, a piece a turn, as often as it needs to be."""
+
+    def make(self, now_ns: int, *, again: bool) -> None:
+        """Bring the own kernel nearer to what is wanted."""
+
+
+class Vital:
+    """All subjects together."""
+
+    def __init__(self, subjects: list[Subject]) -> None:
+        self._subjects = {subject.topic: subject for subject in subjects}
+
+    def descriptors(self) -> Iterator[int]:
+        """What has to wake the service."""
+        return (subject.fileno() for subject in self._subjects.values())
+
+    def turn(self, now_ns: int, ready: Container[int], *, tick: bool, urgent: bool) -> None:
+        """Hear the kernel; at a tick look at everything and try again, where that is due."""
+        for subject in self._subjects.values():
+            if tick or urgent or subject.fileno() in ready:
+                subject.hear(now_ns)
+            if tick:
+                subject.look(now_ns)
+                if subject.holder.waiting:
+                    subject.make(now_ns, again=False)
+
+    def begin(self, bulk: int) -> None:
+        """Tell everything, from the beginning of this bulk on."""
+        for subject in self._subjects.values():
+            subject.teller.begin(bulk)
+
+    def stop(self) -> None:
+        """The session is over."""
+        self.stop_telling()
+        self.stop_holding()
+
+    def stop_telling(self) -> None:
+        """Tell nothing more."""
+        for subject in self._subjects.values():
+            subject.teller.stop()
+
+    def stop_holding(self) -> None:
+        """Believe nothing more; what was made is what there is, until the next look."""
+        for subject in self._subjects.values():
+            if subject.holder.believes:
+                subject.teller.present(subject.holder.wanted)
+            subject.holder.stop()
+
+    def take(self) -> Message | None:
+        """Return the next message to the peer."""
+        for topic, subject in self._subjects.items():
+            changes = subject.teller.take()
+            if changes:
+                return Message(topic, changes)
+        return None
+
+    def receive(self, message: Message, bulk: int, now_ns: int) -> None:
+        """Take a message of the peer in; a topic of a later version is skipped."""
+        subject = self._subjects.get(message.topic)
+        if subject is not None:
+            subject.holder.receive(message.changes, bulk)
+            subject.make(now_ns, again=False)
+
+    def connections_changed(self, now_ns: int) -> None:
+        """What was missing may have come with the connections that were just made."""
+        for subject in self._subjects.values():
+            if subject.holder.waiting:
+                subject.make(now_ns, again=True)
+
+    def complaints(self) -> list[str]:
+        """Return what could not be made here or does not fit, in words."""
+        found = []
+        for subject in self._subjects.values():
+            reasons = list(subject.holder.refused.values())
+            for why in sorted(set(reasons)):
+                found.append(f"{reasons.count(why)} {subject.what}: {why}")
+            if subject.teller.left_out:
+                found.append(f"{subject.teller.left_out} {subject.what} more than are replicated")
+        return found
