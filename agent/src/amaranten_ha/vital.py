@@ -8,9 +8,11 @@ remembered and tried again is the business of `core.vital`. Nothing here holds u
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Container, Iterator
 from typing import Protocol
 
+from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.stream import Vital as Message
 from amaranten_ha.core.vital import Holder, Teller
 
@@ -96,7 +98,9 @@ class Vital:
         """Take a message of the peer in; a topic of a later version is skipped."""
         subject = self._subjects.get(message.topic)
         if subject is not None:
-            subject.holder.receive(message.changes, bulk)
+            # A part that cannot be read ends the message, not the session: the next bulk says all.
+            with contextlib.suppress(PeerError):
+                subject.holder.receive(message.changes, bulk)
             subject.make(now_ns, again=False)
 
     def connections_changed(self, now_ns: int) -> None:
