@@ -3,7 +3,8 @@
 """The gate before everything: the pair in the inventory is right, or nothing is touched.
 
 Every play enters here first, on the controller and without a connection, for the whole pair even if
-the play is limited to one node.  It gathers `ha_cluster` as both hosts see it, has it read and
+the play is limited to one node.  A group of more than two hosts is several pairs, told apart by
+their ids.  It gathers `ha_cluster` as both hosts see it, has it read and
 checked, renders the ruleset for both nodes and looks for what must not be in it.  It changes
 nothing, and returns no key.
 """
@@ -54,29 +55,82 @@ class ActionModule(ActionBase):
         )
         variables = task_vars or {}
         nodes = plain(arguments["nodes"])
+        node = str(variables.get("inventory_hostname", ""))
         try:
-            cluster, rulesets = self.pair(variables)
+            cluster, rulesets = self.pair(variables, node)
             self.judge(variables, cluster, nodes)
         except Refused as refusal:
             result.update(failed=True, msg="\n".join(refusal.args))
             return result
-        node = str(variables.get("inventory_hostname", ""))
         result.update(changed=False, pair=files.facts(cluster, node), order=order(cluster, nodes))
         if node in rulesets:
             source, text = rulesets[node]
             result["ruleset"] = text
             result["agent_toml"] = files.agent_toml(cluster, node)
             result["digests_toml"] = files.digests_toml(cluster, source)
+            keys = self.raw_cluster(variables, node)["keys"]
+            result["key_ring"] = {
+                "ids": {str(number): hashed(key) for number, key in sorted(keys.items())},
+                "send_key": cluster.send_key,
+            }
         return result
 
-    def pair(self, variables: dict[str, t.Any]) -> tuple[Cluster, dict[str, tuple[str, str]]]:
-        """The checked pair, and for each node the ruleset's source and its rendered text."""
-        hosts = [str(host) for host in variables.get("groups", {}).get(GROUP, [])]
-        if len(hosts) != 2:
+    def pair(
+        self, variables: dict[str, t.Any], host: str
+    ) -> tuple[Cluster, dict[str, tuple[str, str]]]:
+        """The checked pair of a host, and for each node the ruleset's source and rendered text.
+
+        A host that is no node, as the controller itself, stands for all pairs: each is checked, and
+        the first one returned.
+        """
+        hosts = [str(each) for each in variables.get("groups", {}).get(GROUP, [])]
+        found = None
+        for pair in self.pairs(variables, hosts):
+            if host not in hosts or host in pair:
+                checked = self.checked(variables, pair)
+                found = found or checked
+        if found is None:
+            raise Refused(f"{host} is in no pair of the group {GROUP}, expected one.")
+        return found
+
+    def pairs(self, variables: dict[str, t.Any], hosts: list[str]) -> list[list[str]]:
+        """The hosts of the group by their cluster's id, two and two.
+
+        Up to two hosts are one pair, whatever they say, so that a difference between them is named.
+        """
+        if len(hosts) == 2:
+            return [hosts]
+        by_id: dict[str, list[str]] = {}
+        for host in hosts:
+            by_id.setdefault(shown(self.cluster_id(variables, host)), []).append(host)
+        if len(by_id) <= 1:
             raise Refused(
                 f"The group {GROUP} has {count(hosts)}, "
                 "expected exactly two: this product is a pair."
             )
+        wrong = {number: pair for number, pair in by_id.items() if len(pair) != 2}
+        if wrong:
+            raise Refused(
+                *(
+                    f"ha_cluster.id {number} is that of {count(pair)} in the group {GROUP}, "
+                    "expected exactly two: this product is a pair."
+                    for number, pair in wrong.items()
+                )
+            )
+        return list(by_id.values())
+
+    def cluster_id(self, variables: dict[str, t.Any], host: str) -> object:
+        """The id that a host says its pair has; without templating the rest if it is a number."""
+        raw = variables["hostvars"].raw_get(host).get("ha_cluster")
+        number = raw.get("id") if isinstance(raw, dict) else None
+        if isinstance(number, int):
+            return int(number)
+        return self.raw_cluster(variables, host).get("id")
+
+    def checked(
+        self, variables: dict[str, t.Any], hosts: list[str]
+    ) -> tuple[Cluster, dict[str, tuple[str, str]]]:
+        """One pair, read and judged."""
         raw = {host: self.raw_cluster(variables, host) for host in hosts}
         first, second = hosts
         if raw[first] != raw[second]:
@@ -87,7 +141,7 @@ class ActionModule(ActionBase):
             )
             raise Refused(
                 f"ha_cluster.{keys[0]} differs between {first} and {second}, expected one dict for "
-                f"both, as in the vars of the group {GROUP}."
+                "both, as in the vars of their group."
             )
         reader = Reader(raw[first], hosts)
         cluster = reader.read()

@@ -16,7 +16,6 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.amaranten.ha.plugins.plugin_utils import _agent_archive as packing
 
 COLLECTION_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DIGEST_LENGTH = 12
 
 
 class ActionModule(ActionBase):
@@ -32,13 +31,13 @@ class ActionModule(ActionBase):
         """Return the module's result."""
         result = super().run(tmp, task_vars)
         try:
-            archive = self.archive()
+            archive = packing.installed(COLLECTION_ROOT, C.DEFAULT_LOCAL_TMP)
         except packing.ArchiveError as error:
             result.update(failed=True, msg=f"The agent cannot be brought to the nodes: {error}.")
             return result
         arguments = dict(
             self._task.args,
-            name=f"{archive.version}-{archive.sha256[:DIGEST_LENGTH]}",
+            name=archive.name,
             sha256=archive.sha256,
         )
         found = self.module(arguments, task_vars)
@@ -50,21 +49,6 @@ class ActionModule(ActionBase):
             found = self.module(dict(arguments, archive=remote), task_vars)
         result.update(found)
         return result
-
-    def archive(self) -> packing.Archive:
-        """The archive that the collection carries, or one built for this run."""
-        try:
-            return packing.ensure(COLLECTION_ROOT)
-        except OSError:
-            # A collection that this user may not write to.
-            destination = os.path.join(C.DEFAULT_LOCAL_TMP, packing.ARCHIVE.name)
-            sha256 = packing.build(COLLECTION_ROOT, destination)
-            manifest = packing.read_manifest(destination)
-            return packing.Archive(
-                path=type(packing.ARCHIVE)(destination),
-                sha256=sha256,
-                version=str(manifest["version"]),
-            )
 
     def module(
         self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any] | None

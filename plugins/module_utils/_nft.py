@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 import re
 
+from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import RulesetText
+
 # What moves by itself, packet by packet, and says nothing about the ruleset.
 VOLATILE = {
     "counter": ("packets", "bytes"),
@@ -114,3 +116,42 @@ def still(value, name=""):
 def replacement(tables):
     """The statements that remove tables, whether they exist or not."""
     return "".join("table %s\ndelete table %s\n" % (table, table) for table in tables)
+
+
+def file_text(content):
+    """The file of a ruleset: loading it twice, or over what is there, gives the same as once."""
+    return (
+        "# Written by Ansible from ha_cluster.ruleset: change it there.\n"
+        + replacement(RulesetText(content).tables)
+        + (content if content.endswith("\n") else content + "\n")
+    )
+
+
+def steady(text):
+    """The text of a table without the elements of sets that packets and time change."""
+    found, block = [], []
+    for line in text.splitlines():
+        stripped = line.strip()
+        if re.match(r"(set|map|meter) .*\{$", stripped):
+            block = [line]
+        elif block and stripped == "}":
+            found += without_elements(block) + [line]
+            block = []
+        elif block:
+            block.append(line)
+        else:
+            found.append(line)
+    return "\n".join(found + block) + "\n"
+
+
+def without_elements(block):
+    """A set's lines; of one that moves by itself, those before its elements."""
+    flags = [line for line in block if line.strip().startswith("flags ")]
+    if not any(word in line for line in flags for word in MOVING_SETS):
+        return block
+    kept = []
+    for line in block:
+        if line.strip().startswith("elements = {"):
+            break
+        kept.append(line)
+    return kept

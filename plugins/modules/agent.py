@@ -51,6 +51,12 @@ options:
       - An agent that runs is told about new ones; nothing is restarted for them.
     type: str
     required: true
+  intent:
+    description:
+      - All that the roles ask of this node, as for M(amaranten.ha.node_info). Fingerprints of it,
+        and the hardware addresses of the devices, are remembered in C(/var/lib/amaranten-ha), so
+        that the drift check can tell a change of the inventory from a change on the node.
+    type: dict
   force:
     description: Restart an active node even if its peer would not take over, which interrupts
       traffic.
@@ -97,6 +103,11 @@ from ansible_collections.amaranten.ha.plugins.module_utils._agent import (
     digest,
     status,
 )
+from ansible_collections.amaranten.ha.plugins.module_utils._configuration import (
+    RECORD_PATH,
+    record,
+)
+from ansible_collections.amaranten.ha.plugins.module_utils._files import read, write
 from ansible_collections.amaranten.ha.plugins.module_utils._node import Node
 
 ROOT = "/usr/lib/amaranten-ha"
@@ -107,7 +118,8 @@ POLL_S = 0.25
 class Plan(object):
     """What has to be started, switched or restarted."""
 
-    def __init__(self, release, services, wanted, digests, known):
+    def __init__(self, parameters, services, known, record):
+        release, wanted = parameters["release"], parameters["files"]
         self.wanted = dict(wanted)
         self.wanted[CURRENT] = digest(release)
         self.release = release
@@ -120,10 +132,13 @@ class Plan(object):
             self.reasons.append("the current version is %s" % (self.old_release or "not set"))
         self.reasons += ["%s is not running" % name for name in self.start]
         self.reasons += ["%s runs with an older %s" % item for item in self.outdated]
-        asked = dict(re.findall(r'^(config|ruleset) = "([0-9a-f]+)"$', digests, re.MULTILINE))
+        asked = dict(re.findall(r'(?m)^(config|ruleset) = "([0-9a-f]+)"$', parameters["digests"]))
         self.reload = bool(known) and not self.restart and known != asked
         if self.reload:
             self.reasons.append("the agent compares older fingerprints")
+        self.record = record
+        if record is not None and record != read(RECORD_PATH):
+            self.reasons.append("the record of what was deployed is older")
 
     @property
     def restart(self):
@@ -138,6 +153,22 @@ class Agent(object):
         self.module = module
         self.node = Node(module.run_command)
         self.services = Services(self.node)
+
+    def plan(self):
+        """Look, and decide."""
+        known = status(self.node).get("digests")
+        return Plan(self.module.params, self.services, known, self.record())
+
+    def record(self):
+        """What this deployment leaves for the drift check to remember, as text."""
+        intent = self.module.params["intent"]
+        if not intent:
+            return None
+        found = record(dict(intent, release=self.module.params["release"]))
+        devices = [item["device"] for item in intent["interfaces"].values()]
+        links = self.node.links()
+        found["macs"] = {name: links.get(name, {}).get("address", "") for name in devices}
+        return json.dumps(found, indent=1, sort_keys=True) + "\n"
 
     def apply(self, plan):
         """Switch the version, then start or restart, then wait."""
@@ -159,6 +190,8 @@ class Agent(object):
         self.services.stamp(plan.wanted)
         if plan.restart:
             self.await_well(before)
+        if plan.record is not None:
+            write(RECORD_PATH, plan.record, 0o600)
         self.prune(plan)
 
     def reload(self):
@@ -250,19 +283,22 @@ def main():
             "release": {"type": "str", "required": True},
             "files": {"type": "dict", "required": True},
             "digests": {"type": "str", "required": True},
+            "intent": {"type": "dict"},
             "force": {"type": "bool", "default": False},
             "wait_s": {"type": "int", "default": 90},
         },
         supports_check_mode=True,
     )
     agent = Agent(module)
-    known = status(agent.node).get("digests")
-    parameters = module.params
-    plan = Plan(
-        parameters["release"], agent.services, parameters["files"], parameters["digests"], known
-    )
+    plan = agent.plan()
     if plan.reasons and not module.check_mode:
         agent.apply(plan)
+        left = agent.plan().reasons
+        if left:
+            module.fail_json(
+                msg="The agent was started and is still not as asked, expected nothing left: %s."
+                % "; ".join(left)
+            )
     module.exit_json(
         changed=bool(plan.reasons),
         reasons=plan.reasons,

@@ -81,6 +81,12 @@ digests_toml:
     nodes. Absent on a host that is no node.
   returned: success
   type: str
+key_ring:
+  description: Key ids with a hash of each key, and the id that is sent with. Absent on a host that
+    is no node.
+  returned: success
+  type: dict
+  sample: {ids: {"1": 9f86d081884c}, send_key: 1}
 agent_toml:
   description: The agent's configuration of the node, without keys. Absent on a host that is no
     node.

@@ -2,20 +2,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) The amaranten.ha contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Reads what a node has before anything is changed on it.
+"""Reads what a node has, before anything is changed on it and ever after.
 
 The roles enter here first; what is found is judged on the controller by the action plugin
-`cluster`. It needs nothing installed but Python and iproute2, and changes nothing.
+`cluster`. With the roles' input it also says how the node looks in the shape of that input, for the
+drift check. It needs nothing installed but Python and iproute2, and changes nothing.
 """
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_info
-short_description: What a node has, before anything is changed on it
+short_description: What a node has, as facts and in the shape of the roles' own input
 description:
   - Reads devices, who manages them, units and packages of a node.
   - The result is judged by M(amaranten.ha.cluster) on the controller.
+  - With O(intent) it exports the node in the shape of what the roles ask for, once as the disk has
+    it and once as the kernel and systemd have it. After a deployment the exports equal the input.
+  - The wanted ruleset is loaded in a network namespace that lives as long as the command, to learn
+    how this kernel lists it. The node's own tables are only read.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
 extends_documentation_fragment:
@@ -32,8 +37,20 @@ options:
     type: list
     elements: str
     default: []
+  intent:
+    description:
+      - The roles' input for this node, as C(agent_intent) of the role P(amaranten.ha.agent#role)
+        has it. C(packages), C(sysctls), C(sysctl_path), C(networks), C(interfaces), C(dns),
+        C(units), C(masked), C(files), C(ruleset), C(key_ring) with hashes only, and C(release).
+      - Without it nothing is exported.
+    type: dict
+  asked_at:
+    description: The controller's clock, in seconds since 1970, to which that of the node is
+      compared.
+    type: float
 seealso:
   - module: amaranten.ha.cluster
+  - module: amaranten.ha.drift
 """
 
 EXAMPLES = r"""
@@ -45,6 +62,11 @@ EXAMPLES = r"""
 - name: Show what manages its devices
   ansible.builtin.debug:
     msg: "{{ found.node.devices | dict2items | map(attribute='value.manager') }}"
+
+- name: Export the node as the roles would have it, in a play with the role amaranten.ha.agent
+  amaranten.ha.node_info:
+    intent: "{{ agent_intent }}"
+  register: exported
 """
 
 RETURN = r"""
@@ -89,6 +111,36 @@ node:
       description: Key ids of the deployed agent with a hash of each, and the one it sends with.
       type: dict
       sample: {ids: {"1": 9f86d081}, send_key: 1}
+wanted:
+  description: O(intent) as one document. C(packages), C(sysctls), C(interfaces), C(units),
+    C(files), C(keys) as hashes, C(release).
+  returned: with O(intent)
+  type: dict
+interfaces:
+  description: The C(interfaces) of O(intent).
+  returned: with O(intent)
+  type: dict
+sysctl_path:
+  description: The C(sysctl_path) of O(intent).
+  returned: with O(intent)
+  type: str
+disk:
+  description: The same, as the files of the node have it; empty where no file says anything.
+  returned: with O(intent)
+  type: dict
+live:
+  description: The same, as the kernel, systemd and the package manager have it.
+  returned: with O(intent)
+  type: dict
+ruleset:
+  description: C(wanted), C(disk) and C(live), each with its C(tables) as the node's kernel lists
+    them, and the C(problem) if there are none.
+  returned: with O(intent)
+  type: dict
+facts:
+  description: What no input speaks of, for a comparison of the two nodes.
+  returned: with O(intent)
+  type: dict
 """
 
 import json
@@ -98,6 +150,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read
 from ansible_collections.amaranten.ha.plugins.module_utils._keys import describe, parse
 from ansible_collections.amaranten.ha.plugins.module_utils._node import Node, connection_address
+from ansible_collections.amaranten.ha.plugins.module_utils._observe import Observation
 from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import RulesetText
 
 NFTABLES_CONF = "/etc/nftables.conf"
@@ -128,7 +181,11 @@ def agent_status(node):
 def main():
     """Entry point of the module."""
     module = AnsibleModule(
-        argument_spec={"packages": {"type": "list", "elements": "str", "default": []}},
+        argument_spec={
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "intent": {"type": "dict"},
+            "asked_at": {"type": "float"},
+        },
         supports_check_mode=True,
     )
     node = Node(module.run_command)
@@ -145,7 +202,11 @@ def main():
         "role": agent_status(node).get("role", ""),
         "key_ring": describe(*parse(read(KEYS_TOML) or "")),
     }
-    module.exit_json(changed=False, node=found)
+    result = {"node": found}
+    if module.params["intent"]:
+        observation = Observation(module, node, module.params["intent"], module.params["asked_at"])
+        result.update(observation.result())
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,12 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read, remove, write
-from ansible_collections.amaranten.ha.plugins.module_utils._nft import Nft, NftError, replacement
+from ansible_collections.amaranten.ha.plugins.module_utils._nft import (
+    Nft,
+    NftError,
+    file_text,
+    replacement,
+)
 from ansible_collections.amaranten.ha.plugins.module_utils._rollback import Rollback
 from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import RulesetText
 
@@ -155,13 +160,7 @@ class Wanted(object):
         text = RulesetText(content)
         self.refused = text.refused
         self.tables = text.tables
-        self.content = content if content.endswith("\n") else content + "\n"
-        # Loading the file twice, or over what is there, gives the same as loading it once.
-        self.file_text = (
-            "# Written by Ansible from ha_cluster.ruleset: change it there.\n"
-            + replacement(self.tables)
-            + self.content
-        )
+        self.file_text = file_text(content)
 
     def transaction(self, plan):
         """The text that brings the kernel from anything to the wanted ruleset."""

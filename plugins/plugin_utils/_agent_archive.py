@@ -28,6 +28,7 @@ from pathlib import Path
 ARCHIVE = Path("roles/agent/files/amaranten-ha-agent.tar.gz")
 SOURCES = Path("agent/src/amaranten_ha")
 MANIFEST = "manifest.json"
+DIGEST_LENGTH = 12
 
 
 class ArchiveError(Exception):
@@ -41,6 +42,11 @@ class Archive:
     path: Path
     sha256: str
     version: str
+
+    @property
+    def name(self) -> str:
+        """The directory's name on a node: the version, and which one of that version."""
+        return "%s-%s" % (self.version, self.sha256[:DIGEST_LENGTH])
 
 
 def build(root: str | os.PathLike[str], destination: str | os.PathLike[str]) -> str:
@@ -73,6 +79,16 @@ def ensure(root: str | os.PathLike[str]) -> Archive:
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         version=str(read_manifest(path).get("version", "")),
     )
+
+
+def installed(root: str | os.PathLike[str], scratch: str) -> Archive:
+    """The same, also for a user who may not write to the collection: then built below `scratch`."""
+    try:
+        return ensure(root)
+    except OSError:
+        path = Path(scratch) / ARCHIVE.name
+        sha256 = build(root, path)
+        return Archive(path=path, sha256=sha256, version=str(read_manifest(path)["version"]))
 
 
 def sources_digest(root: str | os.PathLike[str]) -> str:

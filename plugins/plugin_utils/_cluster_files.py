@@ -215,5 +215,14 @@ def facts(cluster: Cluster, node: str) -> dict[str, t.Any]:
         found["node"] = node
         found["peer"] = cluster.peer_of(node)
         found["networks"] = networks_of(cluster, node)
+        found["interfaces"] = {
+            i.name: {
+                "device": i.sides[node].device,
+                "addresses": [str(a) for a in i.sides[node].addresses],
+                "shared": [str(a) for a in i.shared],
+                "managed": i.manage_addresses,
+            }
+            for i in cluster.interfaces
+        }
         found["ha"] = context(cluster, node)
     return found
