@@ -170,15 +170,14 @@ def addresses(pair: _Pair) -> t.Iterator[tuple[str, Value]]:
         for shared in item["shared"]:
             ip = shared.split("/")[0]
             wanted = PRESENT if role == "active" else ABSENT
+            note = f"is {role} and {'lacks' if wanted else 'has'} the shared address {ip}"
             yield (
                 f"shared/{name}/{ip}",
                 Value(
                     wanted=wanted,
                     disk=wanted,
                     live=PRESENT if ip in have else ABSENT,
-            yield f"route table {route['table']}/{where}/{text}", Value(
-                wanted=ABSENT, live=PRESENT
-            )
+                    note=note,
                 ),
             )
 
