@@ -259,3 +259,19 @@ def test_a_passive_that_reboots_alone_claims_no_epoch_that_was_used_before() -> 
     world.run(16_000)
     assert world.machines[1].role is ACTIVE
     assert world.machines[1].heart.epoch > used
+
+
+def test_a_node_that_woke_beside_a_stalled_taker_does_not_borrow_its_epoch(world: World) -> None:
+    """Seen in the soak: both machines stalled; the old active told its claim with a new epoch."""
+    one, other = world.machines[1], world.machines[2]
+    one.stopped = True
+    world.run(2 * PROFILES["virtual"].lease_ms)
+    assert other.role is ACTIVE
+    other.stopped = True
+    world.run(PROFILES["virtual"].dead_ms + 20)
+    one.stopped = False
+    world.run(60)
+    other.stopped = False
+    world.run(2000)
+    assert world.roles() == (PASSIVE, ACTIVE)
+    assert not [text for _at, text in other.log if "yield" in text]

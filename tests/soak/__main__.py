@@ -50,6 +50,13 @@ def burn(count: int) -> list[subprocess.Popen[bytes]]:
     return [subprocess.Popen([*command, "while True: pass"]) for _number in range(count)]
 
 
+def watch_stalls(folder: Path) -> list[subprocess.Popen[bytes]]:
+    """Watch each processor for moments in which it serves nobody."""
+    command = ["setpriv", "--pdeathsig", "KILL", sys.executable, str(ROOT / "tests/soak/stalls.py")]
+    path = str(folder / "stalls.jsonl")
+    return [subprocess.Popen([*command, str(each), path]) for each in os.sched_getaffinity(0)]
+
+
 class Soak:
     """The pairs of one run, their counters and the raw log."""
 
@@ -122,7 +129,7 @@ def measure(options: argparse.Namespace) -> None:
         "pairs": options.pairs, "hogs": options.hogs, "seconds": options.seconds,
     }  # fmt: skip
     soak = Soak(options.profile, options.pairs, folder)
-    hogs = burn(options.hogs)
+    helpers = burn(options.hogs) + watch_stalls(folder)
     try:
         soak.start(run)
         for counters in soak.counters.values():
@@ -137,9 +144,9 @@ def measure(options: argparse.Namespace) -> None:
             looked = now
     finally:
         soak.stop()
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
+        for helper in helpers:
+            helper.kill()
+            helper.wait()
 
 
 def main() -> int:

@@ -35,7 +35,8 @@ def add_up(folder: Path, tree: str) -> dict[str, dict[str, Any]]:
 def _nothing() -> dict[str, Any]:
     return {
         "runs": 0, "pair_hours": 0.0, "beats": Tally(), "switches": 0, "near_misses": 0,
-        "outages": 0, "late_ms": 0.0, "silence_ms": 0.0, "load": [], "reasons": [], "commits": [],
+        "outages": 0, "stalls": 0, "stall_ms": 0, "late_ms": 0.0, "silence_ms": 0.0,
+        "load": [], "reasons": [], "commits": [],
     }  # fmt: skip
 
 
@@ -43,6 +44,10 @@ def _add(row: dict[str, Any], folder: Path, run: dict[str, Any]) -> None:
     row["runs"] += 1
     if run["commit"] not in row["commits"]:
         row["commits"].append(run["commit"])
+    stalls = folder / "stalls.jsonl"
+    for line in stalls.read_text().splitlines() if stalls.exists() else ():
+        row["stalls"] += 1
+        row["stall_ms"] = max(row["stall_ms"], json.loads(line)["ms"])
     newest: dict[str, dict[str, Any]] = {}
     for line in (folder / "beats.jsonl").read_text().splitlines():
         look = json.loads(line)
@@ -74,7 +79,8 @@ def in_words(found: dict[str, dict[str, Any]]) -> str:
             f" {row['switches']} needless role changes, {row['near_misses']} near misses,"
             f" {row['outages']} longer silences; heart late by {row['late_ms']:.1f} ms at"
             f" worst, longest silence on all links {row['silence_ms']:.1f} ms;"
-            f" load {min(loads):.1f} to {max(loads):.1f}"
+            f" a processor served nobody for 50 ms or more {row['stalls']} times, at worst"
+            f" {row['stall_ms']} ms; load {min(loads):.1f} to {max(loads):.1f}"
         )
         lines += [f"  {reason}" for reason in row["reasons"]]
     return "\n".join(lines) or "nothing was measured for this version of the agent yet"

@@ -42,7 +42,8 @@ def beat(node: Node, link: int, kind: Kind, now_ns: int) -> Beat:
         sequence=node.sequence,
         kind=kind,
         flags=flags(node),
-        epoch=node.epoch,
+        # A claim is immutable: a higher epoch that was heard since must not be told as ours.
+        epoch=node.claim.epoch if node.claim else node.epoch,
         last_active=node.last_active,
         echo_session=pulse.session,
         echo_sequence=pulse.sequence,
