@@ -33,6 +33,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import (
     Cluster,
     Dns,
     Interface,
+    NextHop,
     Route,
     Side,
 )
@@ -263,7 +264,20 @@ class Reader:
                 f"{path}.manage_addresses", found.get("manage_addresses", manage)
             ),
             mtu=None if mtu is None else self.number(f"{path}.mtu", mtu, 576, 65535),
+            neighbours=self.neighbours(f"{path}.neighbours", found.get("neighbours", [])),
         )
+
+    def neighbours(self, path: str, raw: object) -> tuple[NextHop, ...]:
+        """Addresses of equipment that both nodes must reach."""
+        found = []
+        for index, value in enumerate(self.sequence(path, raw, "addresses")):
+            address = parsed(ipaddress.ip_address, value)
+            if address is None or address.is_multicast or address.is_unspecified:
+                expected = "the address of a host, as in 10.20.1.100 or fd20:1::100"
+                self.problems.add(f"{path}[{index}]", value, expected)
+            else:
+                found.append(address)
+        return tuple(found)
 
     def side(self, path: str, raw: object) -> Side:
         """One node's part of an interface."""
@@ -367,7 +381,7 @@ _CLUSTER_KEYS = (
     "id", "name", "profile", "keys", "send_key", "primary", "backup", "interfaces", "ruleset",
     "routes", "dns", "replication_port", "manage_addresses",
 )  # fmt: skip
-_INTERFACE_KEYS = ("role", "shared", "nodes", "mtu", "manage_addresses")
+_INTERFACE_KEYS = ("role", "shared", "nodes", "mtu", "manage_addresses", "neighbours")
 _SIDE_KEYS = ("device", "addresses")
 _ROUTE_KEYS = ("to", "via", "interface")
 _DNS_KEYS = ("servers", "search")

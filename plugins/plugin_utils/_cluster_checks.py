@@ -32,6 +32,7 @@ def check(cluster: Cluster, problems: Problems) -> None:
     check_networks_disjoint(cluster, problems)
     check_no_address_twice(cluster, problems)
     check_routes(cluster, problems)
+    check_neighbours(cluster, problems)
 
 
 def check_roles(cluster: Cluster, problems: Problems) -> None:
@@ -179,6 +180,19 @@ def check_routes(cluster: Cluster, problems: Problems) -> None:
                     "an address in the network of one of the interfaces, or an `interface` beside "
                     "it",
                 )  # fmt: skip
+
+
+def check_neighbours(cluster: Cluster, problems: Problems) -> None:
+    """A neighbour is in a network of its interface, where that has networks, and not ours."""
+    ours = {a.ip for interface in cluster.interfaces for _path, a in placed(interface)}
+    for interface in cluster.interfaces:
+        for index, address in enumerate(interface.neighbours):
+            path = f"{interface.path}.neighbours[{index}]"
+            networks = [n for n in interface.networks() if n.version == address.version]
+            if address in ours:
+                problems.add(path, address, "another machine than the pair itself")
+            elif not address.is_link_local and not any(address in n for n in networks):
+                problems.add(path, address, f"an address in a network of {interface.name}")
 
 
 def route_interface(cluster: Cluster, route: Route) -> Interface | None:

@@ -194,6 +194,27 @@ def networks_of(cluster: Cluster, node: str) -> list[dict[str, t.Any]]:
     return found
 
 
+def wiring_of(cluster: Cluster, node: str) -> list[dict[str, t.Any]]:
+    """What the wire probe needs of each interface: one entry each, gateways among neighbours."""
+    found = []
+    for interface in cluster.interfaces:
+        gateways = [r.via for r in cluster.routes if route_interface(cluster, r) is interface]
+        found.append(
+            {
+                "name": interface.name,
+                "link": interface.link,
+                "device": interface.sides[node].device,
+                "mtu": interface.mtu,
+                "own": [str(a) for a in interface.sides[node].addresses],
+                "peer_own": [str(a) for a in interface.sides[cluster.peer_of(node)].addresses],
+                "shared": [str(a) for a in interface.shared],
+                "networks": [str(n) for n in interface.networks()],
+                "neighbours": [str(a) for a in dict.fromkeys((*interface.neighbours, *gateways))],
+            }
+        )
+    return found
+
+
 def facts(cluster: Cluster, node: str) -> dict[str, t.Any]:
     """The normalised pair for the roles' tasks, seen from a node; empty for the controller."""
     devices = {n: [i.sides[n].device for i in cluster.interfaces] for n in cluster.nodes}
@@ -213,6 +234,8 @@ def facts(cluster: Cluster, node: str) -> dict[str, t.Any]:
     }
     if node in cluster.nodes:
         found["node"] = node
+        found["number"] = number_of(cluster, node)
+        found["wiring"] = wiring_of(cluster, node)
         found["peer"] = cluster.peer_of(node)
         found["networks"] = networks_of(cluster, node)
         found["interfaces"] = {

@@ -36,6 +36,8 @@ class Interface:
     sides: t.Mapping[str, Side]
     manage_addresses: bool
     mtu: int | None
+    neighbours: tuple[NextHop, ...] = ()
+    """Equipment on this network that both nodes must reach."""
 
     @property
     def path(self) -> str:

@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("down", "remove everything that the lab made").add_argument(
         "--all", action="store_true", help="every lab that has disks on this machine"
     )
+    add("mend", "undo what was done at the patch panel")
     add("status", "what is there").add_argument("--json", action="store_true")
     for name, text in (
         ("power-off", "pull a node's plug: silent at once, then killed"),
@@ -98,6 +99,8 @@ def perform(arguments: argparse.Namespace) -> int:
         take_down_all() if arguments.all else lab.down()
     elif command == "status":
         print(json.dumps(lab.status(), indent=2)) if arguments.json else show(lab)
+    elif command == "mend":
+        lab.patch.mend()
     elif command == "power-off":
         lab.power_off(arguments.node)
     elif command == "boot":

@@ -23,6 +23,7 @@ from typing import Any
 from . import image, inventory
 from .host import Host
 from .machine import Machine
+from .patch import Patch
 from .plan import (
     CACHE,
     HOSTS,
@@ -49,6 +50,7 @@ class Lab:
     def __init__(self, prefix: str = "") -> None:
         self.plan = Plan(prefix)
         self.wires = Wires(self.plan)
+        self.patch = Patch(self.wires)
         self.nodes = {name: Machine(self.plan, name) for name in NODES}
         self.hosts = {name: Host(self.plan, name) for name in (*HOSTS, "control")}
         self.switch = Host(self.plan, "switch")
@@ -112,6 +114,7 @@ class Lab:
                     self._boot(off, root)
             for node in self.nodes:
                 self.wires.restore(*node_wires(node))
+            self.patch.mend()
         for node in self.nodes:
             self.wait_ssh(node)
 
