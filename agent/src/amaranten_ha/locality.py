@@ -37,6 +37,11 @@ class Locality:
         """All addresses whose connections cannot move."""
         return self._declared | self.own | self._peer_own
 
+    @property
+    def ours(self) -> frozenset[bytes]:
+        """All addresses of the pair, those that move included."""
+        return self.tied | self._shared
+
     def learn(self) -> None:
         """Look at this machine."""
         self.trouble = local_facts.conntrack_trouble()

@@ -31,7 +31,6 @@ from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
 from amaranten_ha.core.source import Source
 from amaranten_ha.core.standing import SENDERS
-from amaranten_ha.expectations import Expectations
 from amaranten_ha.io import locals as local_facts
 from amaranten_ha.io import netlink
 from amaranten_ha.io.channel import Channel
@@ -39,7 +38,7 @@ from amaranten_ha.io.events import Events
 from amaranten_ha.io.follow import Follower
 from amaranten_ha.io.unit import Unit
 from amaranten_ha.locality import Locality
-from amaranten_ha.vital import Vital
+from amaranten_ha.vital import Vital, subjects
 from amaranten_ha.walker import Walker
 
 MS_NS = 1_000_000
@@ -85,7 +84,8 @@ class Sync:
         self._table = netlink.Table()
         self._events = Events(self._table.port)
         self._walker = Walker(self._table, self._source, self._copy, self._apply)
-        self._vital = Vital([Expectations(self._table, self._mirror, self._walker.look_up)])
+        look_up = self._walker.look_up
+        self._vital = Vital(subjects(settings, self._table, self._locality, self._mirror, look_up))
         self._follower = Follower(heart)
         self._channel = Channel(settings, secrets.token_bytes, self._state)
         self._epoll = select.epoll()

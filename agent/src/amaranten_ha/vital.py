@@ -9,12 +9,18 @@ remembered and tried again is the business of `core.vital`. Nothing here holds u
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Protocol
 
 from amaranten_ha.core.errors import PeerError
+from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.stream import Vital as Message
 from amaranten_ha.core.vital import Holder, Teller
+from amaranten_ha.expectations import Expectations
+from amaranten_ha.io.netlink import Table
+from amaranten_ha.locality import Locality
+from amaranten_ha.neighbours import Neighbours
+from amaranten_ha.settings import Settings
 
 
 class Subject(Protocol):
@@ -42,6 +48,20 @@ class Subject(Protocol):
 
     def make(self, now_ns: int, *, again: bool) -> None:
         """Bring the own kernel nearer to what is wanted."""
+
+
+def subjects(
+    settings: Settings,
+    table: Table,
+    locality: Locality,
+    mirror: Mirror,
+    look_up: Callable[[bytes, int], None],
+) -> list[Subject]:
+    """Return what is told beside the connections."""
+    return [
+        Expectations(table, mirror, look_up),
+        Neighbours(settings.interfaces, lambda: locality.ours),
+    ]
 
 
 class Vital:
