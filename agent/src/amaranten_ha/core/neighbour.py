@@ -8,12 +8,12 @@ neighbour discovery is worth telling; what an administrator wrote down is on bot
 
 from __future__ import annotations
 
-import socket
 import struct
 from typing import NamedTuple
 
 from amaranten_ha.core import tlv
 from amaranten_ha.core.errors import PeerError
+from amaranten_ha.core.flow import AF_INET, AF_INET6
 from amaranten_ha.core.vital import Item
 
 COUNT_MAX = 512
@@ -57,7 +57,7 @@ def read(body: bytes) -> Neighbour | None:
     if len(body) < _HEAD.size:
         return None
     family, index, state, flags, _kind = _HEAD.unpack_from(body)
-    if family not in (socket.AF_INET, socket.AF_INET6) or flags & _PROXY:
+    if family not in (AF_INET, AF_INET6) or flags & _PROXY:
         return None
     found = dict(tlv.walk(body[_HEAD.size :]))
     address, cache = found.get(_DST, b""), found.get(_CACHE, b"")
@@ -69,7 +69,7 @@ def read(body: bytes) -> Neighbour | None:
 
 def message(row: Neighbour) -> bytes:
     """Return the row as the body of a request."""
-    family = socket.AF_INET if len(row.address) == 4 else socket.AF_INET6
+    family = AF_INET if len(row.address) == 4 else AF_INET6
     return (
         _HEAD.pack(family, row.device, row.state, 0, 0)
         + tlv.attribute(_DST, row.address)
