@@ -16,6 +16,7 @@ import pytest
 from amaranten_ha.core import greeting, stream
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.seal import KeyRing
+from amaranten_ha.core.timing import PROFILES
 from amaranten_ha.io.channel import Channel, paths
 from amaranten_ha.settings import Cluster, Interface, Node, Replication, Settings
 
@@ -39,7 +40,7 @@ def settings(number: int, port: int, keys: KeyRing = KEYS) -> Settings:
         shared=(),
     )  # fmt: skip
     return Settings(
-        cluster=Cluster(7, "edge", "virtual"),
+        cluster=Cluster(7, "edge", "virtual", PROFILES["virtual"]),
         node=Node("fw-a", number), peer=Node("fw-b", 3 - number), interfaces=(sync,),
         replication=Replication(port), gateways=(), keys=keys,
     )  # fmt: skip

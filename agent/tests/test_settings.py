@@ -127,3 +127,19 @@ def test_a_service_without_its_files_ends_with_code_2_and_one_sentence(
     code = main(["stage", "--config", "absent.toml", "--keys", "absent.toml"])
     assert code == 2
     assert capsys.readouterr().err == "absent.toml: cannot be read: No such file or directory\n"
+
+
+def test_durations_of_the_operators_own(tmp_path: Path) -> None:
+    timers = "[timers]\nbeat_ms = 10\ndead_ms = {dead}\nlease_ms = 100\n"
+    config = CONFIG.replace('profile = "virtual"', 'profile = "timers"')
+    timing = load(*write(tmp_path, config + timers.format(dead=30))).timing
+    assert (timing.beat_ms, timing.dead_ms, timing.lease_ms) == (10, 30, 100)
+    for dead, words in (
+        (23, "agent.toml: timers are beat 10, dead 23, lease 100 ms: expected dead >= 2 beats"),
+        (3001, "agent.toml: timers.dead_ms is 3001: expected a number from 6 to 3000"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            load(*write(tmp_path, config + timers.format(dead=dead)))
+        assert words in str(caught.value)
+    with pytest.raises(ConfigurationError, match="timers is missing"):
+        load(*write(tmp_path, config))

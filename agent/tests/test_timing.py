@@ -35,7 +35,7 @@ def test_a_lease_is_rounded_up_to_20_ms_plus_a_jiffy(asked_ms: int, kept_ms: int
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ((40, 80, 320), "expected dead > 2 beats"),
+        ((40, 83, 320), "expected dead >= 2 beats"),
         ((40, 250, 80), "expected lease > 2 beats"),
         ((40, 330, 320), "expected lease >= dead"),
         ((0, 10, 20), "expected beat > 0"),

@@ -26,6 +26,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._masquerade import fi
 from ansible_collections.amaranten.ha.plugins.plugin_utils._node_checks import (
     check_keys,
     check_node,
+    check_timers,
 )
 from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import Cluster
 from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Problems, plain, shown
@@ -51,14 +52,17 @@ class ActionModule(ActionBase):
         """Return the pair as facts, or fail with every sentence."""
         result = super().run(tmp, task_vars)
         _valid, arguments = self.validate_argument_spec(
-            argument_spec={"nodes": {"type": "dict", "default": {}}}
+            argument_spec={
+                "nodes": {"type": "dict", "default": {}},
+                "force_timers": {"type": "bool", "default": False},
+            }
         )
         variables = task_vars or {}
         nodes = plain(arguments["nodes"])
         node = str(variables.get("inventory_hostname", ""))
         try:
             cluster, rulesets = self.pair(variables, node)
-            self.judge(variables, cluster, nodes)
+            self.judge(variables, cluster, nodes, arguments["force_timers"])
         except Refused as refusal:
             result.update(failed=True, msg="\n".join(refusal.args))
             return result
@@ -173,12 +177,20 @@ class ActionModule(ActionBase):
             )
         return found
 
-    def judge(self, variables: dict[str, t.Any], cluster: Cluster, nodes: dict[str, t.Any]) -> None:
+    def judge(
+        self,
+        variables: dict[str, t.Any],
+        cluster: Cluster,
+        nodes: dict[str, t.Any],
+        force_timers: bool,
+    ) -> None:
         """Refuse the pair if the nodes that were looked at are not what it says."""
         problems = Problems()
         for node in cluster.nodes:
             if node in nodes:
                 check_node(cluster, node, nodes[node], problems)
+                if not force_timers:
+                    check_timers(cluster, node, nodes[node], problems)
         if nodes:
             keys = self.raw_cluster(variables, cluster.primary)["keys"]
             check_keys(cluster, {str(i): hashed(key) for i, key in keys.items()}, nodes, problems)

@@ -35,6 +35,11 @@ options:
       - What M(amaranten.ha.node_info) found, by host. Without it only the inventory is judged.
     type: dict
     default: {}
+  force_timers:
+    description:
+      - Let timers become shorter than what the running agents have measured allows.
+    type: bool
+    default: false
 notes:
   - C(ha_cluster) is described in C(docs/deploy.md), the ruleset in C(docs/ruleset.md).
 seealso:

@@ -107,6 +107,13 @@ node:
         answers.
       type: str
       sample: passive
+    timers:
+      description: The timers of the running agent, in milliseconds; empty if there is none.
+      type: dict
+      sample: {beat_ms: 40, dead_ms: 250, lease_ms: 320}
+    margin:
+      description: What the running agent has measured, as in its status.
+      type: dict
     key_ring:
       description: Key ids of the deployed agent with a hash of each, and the one it sends with.
       type: dict
@@ -190,6 +197,7 @@ def main():
     )
     node = Node(module.run_command)
     links = node.links()
+    status = agent_status(node)
     found = {
         "distribution": node.distribution(),
         "architecture": node.output(["dpkg", "--print-architecture"]).strip(),
@@ -199,7 +207,9 @@ def main():
         "packages": node.packages(module.params["packages"]),
         "nftables_unit": nftables_unit(node),
         "resolv_conf_is_link": os.path.islink("/etc/resolv.conf"),
-        "role": agent_status(node).get("role", ""),
+        "role": status.get("role", ""),
+        "timers": status.get("timers", {}),
+        "margin": status.get("margin", {}),
         "key_ring": describe(*parse(read(KEYS_TOML) or "")),
     }
     result = {"node": found}

@@ -23,6 +23,9 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster_values impor
     LOGICAL,
     NAME,
     NFT_WORDS,
+    OWN_TIMERS,
+    PROFILES,
+    TIMERS,
     key_length,
     parsed,
     unusable,
@@ -39,7 +42,6 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import (
 )
 from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Problems
 
-PROFILES = ("metal", "fast", "virtual", "relaxed")
 ROLES = ("service", "sync")
 KEY_ID_MAX = 255
 REPLICATION_PORT = 6780
@@ -60,11 +62,14 @@ class Reader:
         if found is None:
             return None
         key_ids, send_key = self.keys(found)
+        profile, timers = self.timing(found)
+        port = found.get("replication_port", REPLICATION_PORT)
         interfaces = self.interfaces(found)
         cluster = Cluster(
             id=self.number("ha_cluster.id", found.get("id"), 1, 65535),
             name=self.word("ha_cluster.name", found.get("name"), NAME),
-            profile=self.choice("ha_cluster.profile", found.get("profile", "virtual"), PROFILES),
+            profile=profile,
+            timers=timers,
             key_ids=key_ids,
             send_key=send_key,
             primary=self.host("ha_cluster.primary", found.get("primary")),
@@ -73,12 +78,7 @@ class Reader:
             ruleset=self.ruleset(found.get("ruleset", DEFAULT_RULESET)),
             routes=self.routes(found.get("routes", [])),
             dns=self.dns(found.get("dns", {})),
-            replication_port=self.number(
-                "ha_cluster.replication_port",
-                found.get("replication_port", REPLICATION_PORT),
-                1,
-                65535,
-            ),
+            replication_port=self.number("ha_cluster.replication_port", port, 1, 65535),
         )
         if cluster.primary and cluster.primary == cluster.backup:
             self.problems.add(
@@ -159,6 +159,16 @@ class Reader:
         else:
             return str(value)
         return ""
+
+    def timing(self, found: t.Mapping[str, t.Any]) -> tuple[str, dict[str, int]]:
+        """The profile, or the word for durations of the operator's own, and these."""
+        if found.get("timers") is None:
+            return self.choice("ha_cluster.profile", found.get("profile", "virtual"), PROFILES), {}
+        if "profile" in found:
+            self.problems.add("ha_cluster.profile", found["profile"], "nothing beside `timers`")
+        given = self.mapping("ha_cluster.timers", found["timers"], TIMERS) or {}
+        path = "ha_cluster.timers."
+        return OWN_TIMERS, {k: self.number(path + k, given.get(k), 1, 3000) for k in TIMERS}
 
     # Parts -----------------------------------------------------------------------------------
 
@@ -378,8 +388,8 @@ class Reader:
 
 
 _CLUSTER_KEYS = (
-    "id", "name", "profile", "keys", "send_key", "primary", "backup", "interfaces", "ruleset",
-    "routes", "dns", "replication_port", "manage_addresses",
+    "id", "name", "profile", "timers", "keys", "send_key", "primary", "backup", "interfaces",
+    "ruleset", "routes", "dns", "replication_port", "manage_addresses",
 )  # fmt: skip
 _INTERFACE_KEYS = ("role", "shared", "nodes", "mtu", "manage_addresses", "neighbours")
 _SIDE_KEYS = ("device", "addresses")

@@ -24,6 +24,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Prob
 
 def check(cluster: Cluster, problems: Problems) -> None:
     """All checks, from the coarse to the fine."""
+    check_timers(cluster, problems)
     check_roles(cluster, problems)
     check_devices(cluster, problems)
     for interface in cluster.interfaces:
@@ -33,6 +34,23 @@ def check(cluster: Cluster, problems: Problems) -> None:
     check_no_address_twice(cluster, problems)
     check_routes(cluster, problems)
     check_neighbours(cluster, problems)
+
+
+def check_timers(cluster: Cluster, problems: Problems) -> None:
+    """The inequalities between own durations; the agent's core/timing.py has the same ones."""
+    if not cluster.timers:
+        return
+    beat, dead, lease = (cluster.timers[key] for key in ("beat_ms", "dead_ms", "lease_ms"))
+    for key, lowest, why in (
+        ("dead_ms", 2 * beat + 4, "2 beats and 4 ms for the probes"),
+        ("lease_ms", max(dead, 2 * beat + 1), "dead_ms, and more than 2 beats"),
+    ):
+        if cluster.timers[key] < lowest:
+            problems.add(
+                f"ha_cluster.timers.{key}", cluster.timers[key], f"at least {lowest} ({why})"
+            )
+    if beat > 1000:
+        problems.add("ha_cluster.timers.beat_ms", beat, "at most 1000")
 
 
 def check_roles(cluster: Cluster, problems: Problems) -> None:

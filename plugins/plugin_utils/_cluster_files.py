@@ -36,7 +36,7 @@ def config_digest(cluster: Cluster) -> str:
         {
             "id": cluster.id,
             "name": cluster.name,
-            "profile": cluster.profile,
+            "profile": [cluster.profile, cluster.timers] if cluster.timers else cluster.profile,
             "keys": [cluster.key_ids, cluster.send_key],
             "nodes": cluster.nodes,
             "interfaces": [
@@ -128,6 +128,8 @@ def agent_toml(cluster: Cluster, node: str) -> str:
         f"name = {quoted(cluster.name)}",
         f"profile = {quoted(cluster.profile)}",
     ]
+    if cluster.timers:
+        lines += ["", "[timers]", *(f"{key} = {value}" for key, value in cluster.timers.items())]
     for table, name in (("node", node), ("peer", peer)):
         lines += [
             "",

@@ -16,6 +16,9 @@ import typing as t
 from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import Address
 
 KEY_BYTES = 32
+TIMERS = ("beat_ms", "dead_ms", "lease_ms")
+OWN_TIMERS = "timers"
+PROFILES = ("metal", "fast", "virtual", "relaxed")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 LOGICAL = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}")

@@ -114,6 +114,31 @@ def check_connection(cluster: Cluster, node: str, found: Found, problems: Proble
             )
 
 
+def check_timers(cluster: Cluster, node: str, found: Found, problems: Problems) -> None:
+    """Timers get no shorter than what the running agent has measured allows.
+
+    Slower ones than the present are welcome, even if they are still too fast.
+    """
+    margin, present = found.get("margin") or {}, found.get("timers") or {}
+    wanted = cluster.timers or (margin.get("profiles") or {}).get(cluster.profile)
+    if not wanted or not present or not margin.get("floor"):
+        return
+    if all(wanted[key] >= present[key] for key in ("dead_ms", "lease_ms")):
+        return
+    floor = margin["floor"]
+    for key, lowest, why in (
+        ("dead_ms", floor["dead_ms"], "3 times the worst answer to a probe"),
+        ("dead_ms", wanted["beat_ms"] + floor["delay_ms"], "a beat and the worst delay of beats"),
+        ("lease_ms", floor["lease_ms"], "3 times the worst lateness of heart"),
+    ):
+        if wanted[key] < lowest:
+            path = f"timers.{key}" if cluster.timers else "profile"
+            problems.say(
+                f"ha_cluster.{path} makes {key} {wanted[key]}, expected at least {lowest:g}, "
+                f"because {node} measured that ({why}); or set ha_force_timers."
+            )
+
+
 def check_keys(
     cluster: Cluster, wanted: Found, found: t.Mapping[str, Found], problems: Problems
 ) -> None:

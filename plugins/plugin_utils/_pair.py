@@ -80,6 +80,7 @@ class Cluster:
     id: int
     name: str
     profile: str
+    timers: dict[str, int]
     key_ids: tuple[int, ...]
     send_key: int
     primary: str

@@ -9,7 +9,7 @@ from typing import Any
 from amaranten_ha import __version__
 from amaranten_ha.core.beat import Floors, LinkMargin
 from amaranten_ha.core.node import Node
-from amaranten_ha.core.timing import MS_NS
+from amaranten_ha.core.timing import MS_NS, PROFILES, Timing
 from amaranten_ha.core.trace import Event
 from amaranten_ha.io.ports import Port
 from amaranten_ha.settings import Settings
@@ -38,11 +38,7 @@ def status(
         "version": __version__,
         "cluster": {"id": settings.cluster.id, "name": settings.cluster.name},
         "profile": settings.cluster.profile,
-        "timers": {
-            "beat_ms": node.timing.beat_ms,
-            "dead_ms": node.timing.dead_ms,
-            "lease_ms": node.timing.lease_ms,
-        },
+        "timers": _timers(node.timing),
         "digests": {"config": node.config_digest.hex(), "ruleset": node.ruleset_digest.hex()},
         "peer": {
             "node": settings.peer.name,
@@ -139,10 +135,19 @@ def _margin(node: Node, settings: Settings) -> dict[str, Any]:
             settings.node.name: _floors(margins.floors()),
             settings.peer.name: _floors(margins.peer_floors),
         },
-        "floor": {"dead_ms": limits.dead_us / 1000, "lease_ms": limits.lease_us / 1000},
+        "floor": {
+            "dead_ms": limits.dead_us / 1000,
+            "lease_ms": limits.lease_us / 1000,
+            "delay_ms": limits.excess_us / 1000,
+        },
+        "profiles": {name: _timers(row) for name, row in PROFILES.items()},
         "problems": list(limits.problems(node.timing)),
         "advice": limits.advice(settings.cluster.profile, node.timing),
     }
+
+
+def _timers(timing: Timing) -> dict[str, int]:
+    return {name: getattr(timing, name) for name in ("beat_ms", "dead_ms", "lease_ms")}
 
 
 def _floors(floors: Floors) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from amaranten_ha.core.errors import ConfigurationError
 from amaranten_ha.core.seal import KeyRing
-from amaranten_ha.core.timing import PROFILES, Timing
+from amaranten_ha.core.timing import OWN_TIMERS, PROFILES, Timing
 
 CONFIG_PATH = Path("/etc/amaranten-ha/agent.toml")
 KEYS_PATH = Path("/etc/amaranten-ha/keys.toml")
@@ -41,6 +41,7 @@ class Cluster:
     id: int
     name: str
     profile: str
+    timing: Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ class Settings:
 
     @property
     def timing(self) -> Timing:
-        """The durations of the chosen profile."""
-        return PROFILES[self.cluster.profile]
+        """The durations of the chosen profile, or those that the operator gave."""
+        return self.cluster.timing
 
 
 class _Table:
@@ -173,7 +174,8 @@ def load(config_path: Path = CONFIG_PATH, keys_path: Path = KEYS_PATH) -> Settin
         cluster=Cluster(
             cluster.number("id", 1, 65535),
             cluster.text("name"),
-            cluster.text("profile", tuple(PROFILES)),
+            profile := cluster.text("profile", (*PROFILES, OWN_TIMERS)),
+            PROFILES[profile] if profile in PROFILES else _timers(config_path, root),
         ),
         node=node,
         peer=peer,
@@ -198,6 +200,19 @@ def _read(path: Path) -> _Table:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: is not TOML: {error}") from None
+
+
+def _timers(path: Path, root: _Table) -> Timing:
+    table = root.table(OWN_TIMERS)
+    try:
+        return Timing(
+            table.number("beat_ms", 1, 1000),
+            table.number("dead_ms", 6, 3000),
+            table.number("lease_ms", 6, 3000),
+        )
+    except ConfigurationError as error:
+        where = "" if str(error).startswith(str(path)) else f"{path}: "
+        raise ConfigurationError(f"{where}{error}") from None
 
 
 def _node(table: _Table) -> Node:

@@ -18,6 +18,7 @@ from amaranten_ha.core.beat import Beat, Kind, Role, encode
 from amaranten_ha.core.ether import answer
 from amaranten_ha.core.prober import Probe
 from amaranten_ha.core.seal import KeyRing, Sealer
+from amaranten_ha.core.timing import PROFILES
 from amaranten_ha.io.frames import Received
 from amaranten_ha.io.gate import GateKeeper, GateReader, GateState, plan_of
 from amaranten_ha.io.links import Addresses, Links
@@ -52,7 +53,7 @@ def settings(lan_device: str) -> Settings:
         return tuple(ipaddress.ip_interface(text) for text in texts)
 
     return Settings(
-        cluster=Cluster(id=CLUSTER, name="bench", profile="relaxed"),
+        cluster=Cluster(CLUSTER, "bench", "relaxed", PROFILES["relaxed"]),
         node=Node("fw-a", NODE),
         peer=Node("fw-b", PEER),
         interfaces=(

@@ -26,6 +26,8 @@ HEALTH_HANDOVERS_MAX = 3
 HEALTH_WINDOW_MS = 600_000
 HELD_S_MAX = 30 * 86_400
 """Maintenance ends by itself within a month: a flag that nobody remembers is a spare less."""
+PROBING_MS = 4
+"""What nine probes and their answers need between silence noticed and dead."""
 JIFFY_MS = 4
 """One tick of the slowest common kernel (HZ=250); Debian's kernels are built with it."""
 FLOOR_FACTOR = 3
@@ -72,7 +74,7 @@ class Timing:
             object.__setattr__(self, "settle_ms", self.lease_kernel_ms + self.beat_ms)
         rules = (
             (self.beat_ms > 0, "beat > 0"),
-            (self.dead_ms > SILENT_BEATS * self.beat_ms, "dead > 2 beats"),
+            (self.dead_ms >= SILENT_BEATS * self.beat_ms + PROBING_MS, "dead >= 2 beats + 4 ms"),
             (self.lease_ms > 2 * self.beat_ms, "lease > 2 beats"),
             (self.settle_ms >= self.lease_kernel_ms, "settle >= lease"),
             (self.lease_ms >= self.dead_ms, "lease >= dead"),
@@ -84,7 +86,8 @@ class Timing:
         )
         for holds, text in rules:
             if not holds:
-                raise ConfigurationError(f"timers {self}: expected {text}")
+                given = f"beat {self.beat_ms}, dead {self.dead_ms}, lease {self.lease_ms} ms"
+                raise ConfigurationError(f"timers are {given}: expected {text}")
 
     def lengthened(self) -> Timing:
         """Return the durations of flap damping: the same beats, `dead` and lease four times."""
@@ -131,6 +134,9 @@ def lease_kernel_ms(duration_ms: int) -> int:
     """Round up to a multiple of 20 ms, plus one jiffy: expiry is compared in jiffies."""
     return -(-duration_ms // 20) * 20 + JIFFY_MS
 
+
+OWN_TIMERS = "timers"
+"""Said in the place of a profile's name where the operator gives the durations."""
 
 PROFILES = {
     "metal": Timing(beat_ms=5, dead_ms=14, lease_ms=60),

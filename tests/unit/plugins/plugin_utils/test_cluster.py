@@ -13,6 +13,18 @@ from .pairs import KEY, OTHER_KEY, RIGHT, at, pair, read, side
 LAN = "interfaces.lan"
 
 
+def timed(beat_ms, dead_ms, lease_ms):
+    """The right pair with durations of its own instead of a profile."""
+    given = {"beat_ms": beat_ms, "dead_ms": dead_ms, "lease_ms": lease_ms}
+    return pair(profile=None, timers={key: value for key, value in given.items() if value})
+
+
+def test_own_durations_are_an_alternative_to_a_profile():
+    cluster, sentences = read(timed(10, 24, 90))
+    assert sentences == []
+    assert (cluster.profile, list(cluster.timers.values())) == ("timers", [10, 24, 90])
+
+
 def test_the_right_pair_is_right():
     cluster, sentences = read(copy.deepcopy(RIGHT))
     assert sentences == []
@@ -37,6 +49,17 @@ def test_the_right_pair_is_right():
         (pair(id=True), ["ha_cluster.id is true"]),
         (pair(name="two words"), ["ha_cluster.name is 'two words'"]),
         (pair(profile="turbo"), ["ha_cluster.profile is 'turbo'", "metal, fast, virtual, relaxed"]),
+        (
+            pair(timers={"beat_ms": 10}),
+            ["ha_cluster.profile is 'virtual', expected nothing beside"],
+        ),
+        (pair(profile=None, timers={}), ["ha_cluster.timers.beat_ms is missing"]),
+        (pair(profile=None, timers=[4]), ["ha_cluster.timers is", "a dict with beat_ms, dead_ms"]),
+        (timed(10, None, 90), ["ha_cluster.timers.dead_ms is missing"]),
+        (timed(10, 23, 90), ["ha_cluster.timers.dead_ms is 23, expected at least 24 (2 beats"]),
+        (timed(10, 50, 49), ["ha_cluster.timers.lease_ms is 49, expected at least 50 (dead_ms"]),
+        (timed(1001, 2500, 2800), ["ha_cluster.timers.beat_ms is 1001, expected at most 1000"]),
+        (timed(10, 50, 3001), ["ha_cluster.timers.lease_ms is 3001"]),
         (pair(colour="red"), ["ha_cluster.colour is not known"]),
         (pair(primary="fw-c"), ["ha_cluster.primary is 'fw-c'", "fw-a or fw-b"]),
         (pair(backup=None), ["ha_cluster.backup is missing"]),

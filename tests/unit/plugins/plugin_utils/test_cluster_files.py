@@ -145,3 +145,12 @@ def test_networks_behind_a_router_belong_to_the_interface_that_leads_there():
     interfaces = files.context(cluster_of(pair(routes=routes)), "fw-a")["interfaces"]
     assert interfaces["lan"]["networks4"] == ["10.20.1.0/24", "10.30.0.0/16"]
     assert interfaces["wan"]["networks4"] == ["198.51.100.0/24"]
+
+
+def test_own_durations_are_written_and_are_part_of_the_fingerprint():
+    timers = {"beat_ms": 10, "dead_ms": 30, "lease_ms": 100}
+    cluster = cluster_of(pair(profile=None, timers=timers))
+    text = files.agent_toml(cluster, "fw-a")
+    assert 'profile = "timers"\n\n[timers]\nbeat_ms = 10\ndead_ms = 30\nlease_ms = 100\n' in text
+    other = cluster_of(pair(profile=None, timers={**timers, "dead_ms": 31}))
+    assert files.config_digest(cluster) != files.config_digest(other)

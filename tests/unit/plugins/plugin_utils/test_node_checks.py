@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.amaranten.ha.plugins.plugin_utils._node_checks import (
     check_keys,
     check_node,
+    check_timers,
 )
 from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Problems
 
@@ -148,3 +149,46 @@ def test_a_bare_node_and_one_that_was_left_behind_are_mended():
     assert keys({"1": "aa"}, 1, NONE, NONE) == []
     assert keys({"1": "aa"}, 1, OLD, NONE) == []
     assert keys({"1": "aa"}, 1, OLD, ({"1": "zz"}, 1)) == []
+
+
+VIRTUAL = {"beat_ms": 40, "dead_ms": 250, "lease_ms": 320}
+FAST = {"beat_ms": 20, "dead_ms": 50, "lease_ms": 120}
+
+
+def too_fast(wanted, floor, present=VIRTUAL):
+    """What is said about a change of timers on a node that has measured these floors."""
+    found = {
+        "timers": present,
+        "margin": {"profiles": {"virtual": VIRTUAL, "fast": FAST}, "floor": floor},
+    }
+    problems = Problems()
+    check_timers(cluster_of(wanted), "fw-a", found if present else {}, problems)
+    return problems.sentences
+
+
+QUIET = {"dead_ms": 3, "lease_ms": 30, "delay_ms": 5}
+OWN = pair(profile=None, timers={"beat_ms": 10, "dead_ms": 30, "lease_ms": 100})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "floor", "words"),
+    [
+        (pair(profile="fast"), QUIET, None),
+        (OWN, QUIET, None),
+        (pair(profile="fast"), dict(QUIET, lease_ms=121.5), "profile makes lease_ms 120, expected"),
+        (pair(profile="fast"), dict(QUIET, dead_ms=51), "makes dead_ms 50, expected at least 51"),
+        (pair(profile="fast"), dict(QUIET, delay_ms=31), "makes dead_ms 50, expected at least 51"),
+        (OWN, dict(QUIET, dead_ms=40), "timers.dead_ms makes dead_ms 30, expected at least 40"),
+    ],
+)
+def test_faster_timers_than_the_floors_are_refused_with_the_figure(wanted, floor, words):
+    said = too_fast(wanted, floor)
+    assert len(said) == (words is not None)
+    assert all(words in sentence and "fw-a measured" in sentence for sentence in said)
+
+
+def test_slower_or_equal_timers_and_a_first_deployment_are_never_refused():
+    bad = {"dead_ms": 900, "lease_ms": 900, "delay_ms": 900}
+    assert too_fast(pair(profile="virtual"), bad) == []
+    assert too_fast(pair(profile="virtual"), bad, FAST) == []
+    assert too_fast(pair(profile="fast"), bad, None) == []
