@@ -215,13 +215,13 @@ def caught_up(
 def switch_now(lab: Lab, contender: Contender, active: str) -> Values:
     """Ask for a switchover until it happens; how long that took, and what it cost a flow."""
     with driver.echo(lab.host("server")), driver.udp(lab.host("client"), SERVER) as flow:
-        began, refused = time.monotonic(), 0
+        began, refused, reason = time.monotonic(), 0, ""
         while time.monotonic() - began < BULK_S:
             try:
                 contender.switchover(lab, active)
                 break
-            except BenchError:
-                refused += 1
+            except BenchError as problem:
+                refused, reason = refused + 1, str(problem)[-200:]
                 time.sleep(0.1)
         while active in owners(lab) and time.monotonic() - began < BULK_S:
             time.sleep(0.005)
@@ -230,7 +230,9 @@ def switch_now(lab: Lab, contender: Contender, active: str) -> Values:
         seen = flow.finish()
     return {
         "switch_s": round(seconds, 2),
+        "switch_done": active not in owners(lab),
         "switch_refused": refused,
+        "switch_last_refusal": reason,
         "switch_lost": seen["packets_lost"],
         "switch_silence_ms": seen["silence_ms"],
     }

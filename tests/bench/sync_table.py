@@ -55,6 +55,10 @@ BULK: tuple[Column, ...] = (
     value("active, MiB per 100 000", "memory_active_mib", 1),
     value("passive, MiB per 100 000", "memory_passive_mib", 1),
     value("switch asked for meanwhile, s", "switch_s", 2),
+    (
+        "never switched",
+        lambda found: how_many(found, lambda each: not each.get("switch_done", True)),
+    ),
     value("its packets lost", "switch_lost"),
 )
 LAG: tuple[Column, ...] = (
