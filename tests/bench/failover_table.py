@@ -161,14 +161,14 @@ def goals(cells: Sequence[Record]) -> str:
 def zero(
     cells: Sequence[Record], name: str, fault: str, key: str, what: str
 ) -> tuple[str, str, str]:
-    """A goal of nothing at all, in every run."""
-    found = results(pick(cells, name, fault))
+    """A goal of nothing at all, in every run; a run that could not be finished has not met it."""
+    mine = pick(cells, name, fault)
     label = f"{fault}, {name}: {what}"
-    if not found:
+    if not mine:
         return label, NOTHING, "not measured"
-    clean = sum(result[key] == 0 for result in found)
-    verdict = "met" if clean == len(found) else "**not met**"
-    return label, f"{clean} of {len(found)} runs", verdict
+    clean = sum(result[key] == 0 for result in results(mine))
+    verdict = "met" if clean == len(mine) else "**not met**"
+    return label, f"{clean} of {len(mine)} runs", verdict
 
 
 def failed_cells(cells: Sequence[Record]) -> str:

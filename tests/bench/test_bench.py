@@ -165,6 +165,9 @@ def test_a_goal_of_nothing_is_met_by_nothing_only(lost: int, verdict: str) -> No
         for each in (0, lost)
     ]
     assert failover_table.zero(cells, "fast", "switchover", "lost", "none")[2] == verdict
+    failed = {"contender": "fast", "what": "switchover", "result": None, "failed": "refused"}
+    found = failover_table.zero([*cells, failed], "fast", "switchover", "lost", "none")
+    assert found[2] == "**not met**"
 
 
 def test_only_the_part_between_the_marks_is_written(tmp_path: Path) -> None:
