@@ -95,9 +95,10 @@ class Beat:
     major: int = 1
     mark: int = MARK
     ethertype: int = BEATS
+    flags: int = 0
 
     def payload(self) -> bytes:
         """What follows the Ethernet header."""
         head = struct.pack(">4sBBHBBH", self.magic, self.major, self.kind, self.cluster,
                            self.node, self.role, 1)  # fmt: skip
-        return head + bytes(36)
+        return head + self.flags.to_bytes(4) + bytes(32)

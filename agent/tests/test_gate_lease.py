@@ -17,12 +17,15 @@ from gate_bench import LAN, WAN
 from gate_frames import Beat
 from gate_node import Node, closed, running_node
 
+from amaranten_ha.core.beat import Flag
+
 pytestmark = [
     pytest.mark.live,
     pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
 ]
 
 LEASE_MS = 1404
+DAMPED_LEASE_MS = 5604
 LINGER_MS = 104
 JIFFY_MS_MAX = 10
 
@@ -126,6 +129,16 @@ def test_an_announced_restart_keeps_the_gate_open_and_a_beat_shortens_it_again(n
     assert state.open_lease and state.open_voice
     assert node.left_ms() > LEASE_MS
     node.bench.beat()
+    assert node.left_ms() <= LEASE_MS
+
+
+def test_a_damped_beat_keeps_the_gate_open_for_longer(node: Node) -> None:
+    node.open()
+    node.bench.beat(Beat(flags=Flag.DAMPED | Flag.ELIGIBLE))
+    assert LEASE_MS < node.left_ms() <= DAMPED_LEASE_MS
+    node.bench.beat(Beat(flags=Flag.ELIGIBLE))
+    assert node.left_ms() <= LEASE_MS
+    node.bench.beat(Beat(flags=Flag.DAMPED, role=gf.PASSIVE))
     assert node.left_ms() <= LEASE_MS
 
 

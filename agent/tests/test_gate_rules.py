@@ -34,6 +34,7 @@ PLAN = Plan(
     shared=frozenset({ip("10.20.1.1"), ip("fd20:1::1"), ip("fe80::1")}),
     lease_ms=324,
     linger_ms=104,
+    damped_lease_ms=1284,
     restarting_ms=3004,
 )
 EXPECTED = gate_rules.table(PLAN)

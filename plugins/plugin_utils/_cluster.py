@@ -79,6 +79,8 @@ class Reader:
             routes=self.routes(found.get("routes", [])),
             dns=self.dns(found.get("dns", {})),
             replication_port=self.number("ha_cluster.replication_port", port, 1, 65535),
+            wait_for_peer=self.flag("ha_cluster.wait_for_peer", found.get("wait_for_peer", False)),
+            damping=self.flag("ha_cluster.damping", found.get("damping", True)),
         )
         if cluster.primary and cluster.primary == cluster.backup:
             self.problems.add(
@@ -275,6 +277,7 @@ class Reader:
             ),
             mtu=None if mtu is None else self.number(f"{path}.mtu", mtu, 576, 65535),
             neighbours=self.neighbours(f"{path}.neighbours", found.get("neighbours", [])),
+            monitor=self.flag(f"{path}.monitor", found.get("monitor", False)),
         )
 
     def neighbours(self, path: str, raw: object) -> tuple[NextHop, ...]:
@@ -389,9 +392,11 @@ class Reader:
 
 _CLUSTER_KEYS = (
     "id", "name", "profile", "timers", "keys", "send_key", "primary", "backup", "interfaces",
-    "ruleset", "routes", "dns", "replication_port", "manage_addresses",
+    "ruleset", "routes", "dns", "replication_port", "manage_addresses", "wait_for_peer", "damping",
 )  # fmt: skip
-_INTERFACE_KEYS = ("role", "shared", "nodes", "mtu", "manage_addresses", "neighbours")
+_INTERFACE_KEYS = (
+    "role", "shared", "nodes", "mtu", "manage_addresses", "neighbours", "monitor",
+)  # fmt: skip
 _SIDE_KEYS = ("device", "addresses")
 _ROUTE_KEYS = ("to", "via", "interface")
 _DNS_KEYS = ("servers", "search")

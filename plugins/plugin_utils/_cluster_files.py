@@ -40,7 +40,7 @@ def config_digest(cluster: Cluster) -> str:
             "keys": [cluster.key_ids, cluster.send_key],
             "nodes": cluster.nodes,
             "interfaces": [
-                [i.name, i.role, sorted(map(str, i.shared)), i.manage_addresses, i.mtu]
+                [i.name, i.role, sorted(map(str, i.shared)), i.manage_addresses, i.mtu, i.monitor]
                 + [
                     [node, i.sides[node].device, sorted(map(str, i.sides[node].addresses))]
                     for node in cluster.nodes
@@ -50,6 +50,7 @@ def config_digest(cluster: Cluster) -> str:
             "routes": [[str(r.to), str(r.via), r.interface] for r in cluster.routes],
             "dns": [cluster.dns.servers, cluster.dns.search],
             "port": cluster.replication_port,
+            "start": [cluster.wait_for_peer, cluster.damping],
         }
     )
 
@@ -127,6 +128,8 @@ def agent_toml(cluster: Cluster, node: str) -> str:
         f"id = {cluster.id}",
         f"name = {quoted(cluster.name)}",
         f"profile = {quoted(cluster.profile)}",
+        f"wait_for_peer = {boolean(cluster.wait_for_peer)}",
+        f"damping = {boolean(cluster.damping)}",
     ]
     if cluster.timers:
         lines += ["", "[timers]", *(f"{key} = {value}" for key, value in cluster.timers.items())]
@@ -148,6 +151,7 @@ def agent_toml(cluster: Cluster, node: str) -> str:
             f"own = {quoted([str(a) for a in interface.sides[node].addresses])}",
             f"peer_own = {quoted([str(a) for a in interface.sides[peer].addresses])}",
             f"shared = {quoted([str(a) for a in interface.shared])}",
+            f"monitor = {boolean(interface.monitor)}",
         ]
     gateways = list(dict.fromkeys(str(r.via) for r in cluster.routes if r.is_default))
     lines += ["", "[replication]", f"port = {cluster.replication_port}"]
@@ -158,6 +162,11 @@ def agent_toml(cluster: Cluster, node: str) -> str:
 def quoted(value: str | list[str]) -> str:
     """A TOML string or list of strings; JSON's escapes are TOML's."""
     return json.dumps(value, ensure_ascii=True)
+
+
+def boolean(value: bool) -> str:
+    """A TOML boolean."""
+    return "true" if value else "false"
 
 
 def networks_of(cluster: Cluster, node: str) -> list[dict[str, t.Any]]:

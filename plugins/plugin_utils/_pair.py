@@ -38,6 +38,7 @@ class Interface:
     mtu: int | None
     neighbours: tuple[NextHop, ...] = ()
     """Equipment on this network that both nodes must reach."""
+    monitor: bool = False
 
     @property
     def path(self) -> str:
@@ -90,6 +91,8 @@ class Cluster:
     routes: tuple[Route, ...]
     dns: Dns
     replication_port: int
+    wait_for_peer: bool = False
+    damping: bool = True
 
     @property
     def nodes(self) -> tuple[str, str]:

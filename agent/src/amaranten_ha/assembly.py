@@ -9,6 +9,7 @@ from pathlib import Path
 
 from amaranten_ha import __version__
 from amaranten_ha.core.plan import LinkPlan, NodePlan
+from amaranten_ha.core.timing import HELD_S_MAX
 from amaranten_ha.settings import Settings
 
 
@@ -27,6 +28,7 @@ def plan_of(settings: Settings) -> NodePlan:
                 for gateway in settings.gateways
                 if any(gateway in address.network for address in each.own + each.shared)
             ),
+            monitor=each.monitor,
         )
         for each in settings.interfaces
     )
@@ -40,6 +42,8 @@ def plan_of(settings: Settings) -> NodePlan:
         timing=settings.timing,
         keys=settings.keys,
         version=__version__,
+        wait_for_peer=settings.cluster.wait_for_peer,
+        damping=settings.cluster.damping,
     )
 
 
@@ -49,3 +53,11 @@ def remembered_epochs(path: Path) -> tuple[int, int]:
         found = json.loads(path.read_text())
         return int(found["last_active"]), int(found["epoch"])
     return 0, 0
+
+
+def remembered_hold(path: Path, wall_s: float) -> float:
+    """Return for how many seconds this node is still held; 0 if it is not."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        left_s = float(json.loads(path.read_text())["until"]) - wall_s
+        return max(0.0, min(left_s, HELD_S_MAX))
+    return 0.0

@@ -12,14 +12,16 @@ import time
 from typing import Any
 
 from amaranten_ha import report
-from amaranten_ha.core.beat import Replica, ReplicaState, Role
+from amaranten_ha.core import orders
+from amaranten_ha.core.beat import Kind, Replica, ReplicaState, Role
 from amaranten_ha.core.node import Node
 from amaranten_ha.core.role import Rule
-from amaranten_ha.core.timing import MS_NS
+from amaranten_ha.core.timing import HELD_S_MAX, MS_NS
 from amaranten_ha.core.trace import Trace
 from amaranten_ha.io.desk import Client, Desk
 from amaranten_ha.io.gate import GateState
 from amaranten_ha.io.ports import Port
+from amaranten_ha.io.targets import Targets
 from amaranten_ha.settings import Digests, Settings
 
 WORDS_MAX = 200
@@ -37,6 +39,7 @@ class Clerk:
         trace: Trace,
         epoll: select.epoll,
         desk: Desk,
+        targets: Targets,
     ) -> None:
         self._node = node
         self._settings = settings
@@ -46,10 +49,13 @@ class Clerk:
         self._desk = desk
         self._epoll.register(self._desk.fileno(), select.EPOLLIN)
         self._clients: list[Client] = []
+        self._targets = targets
+        self.restart_asked = False
+        """An announced restart was granted; heart begins anew after this turn's answers."""
         self._waiting: Client | None = None
         self._told: dict[str, Any] = {}
         self._gate: dict[str, Any] = {}
-        self._replica_ns = time.monotonic_ns()
+        self._started_ns = self._replica_ns = time.monotonic_ns()
         self._replica_reason = "sync has not reported yet"
         self.notes: list[str] = []
         """What the status says beside the rest: what the kernel refused at the start."""
@@ -122,7 +128,13 @@ class Clerk:
         elif operation == "reload":
             self._reload(client, request)
         elif operation == "switchover":
-            self._ask_switchover(client, _words(request.get("reason")) or "operator", now_ns)
+            reason = _words(request.get("reason")) or "operator"
+            force = request.get("force") is True
+            self._promise(client, orders.switchover(self._node, reason, force, now_ns))
+        elif operation == "maintenance":
+            self._ask_maintenance(client, request, now_ns)
+        elif operation == "restart":
+            self._ask_restart(client, now_ns)
         else:
             client.say({"ok": False, "reasons": [f"unknown request {operation!r}"]})
 
@@ -135,19 +147,48 @@ class Clerk:
         self.take_digests(Digests(config, ruleset))
         client.say({"ok": True, "reasons": []})
 
-    def _ask_switchover(self, client: Client, reason: str, now_ns: int) -> None:
-        node = self._node
-        reasons = list(node.hand_over_reasons(now_ns))
-        if node.role is not Role.ACTIVE:
-            peer = self._settings.peer.name
-            reasons = [f"this node is {node.role.word}, only the active one hands over: ask {peer}"]
-        elif node.switchover or self._waiting:
-            reasons = ["a switchover is under way"]
-        if reasons:
-            client.say({"ok": False, "reasons": reasons})
+    def _promise(self, client: Client, refusals: list[str]) -> None:
+        """Refuse in words, or answer when the switchover that was granted has ended."""
+        if refusals:
+            client.say({"ok": False, "reasons": refusals})
             return
-        node.switchover = reason
         self._waiting = client
+
+    def _ask_maintenance(self, client: Client, request: dict[str, Any], now_ns: int) -> None:
+        node = self._node
+        if request.get("until") is None:
+            was_held = node.held
+            orders.release(node)
+            if was_held:
+                node.news.append(("held", "maintenance is over: the operator ended it"))
+            client.say({"ok": True, "reasons": []})
+            return
+        try:
+            left_s = float(request["until"]) - time.time()
+        except (TypeError, ValueError):
+            left_s = 0.0
+        if not 0 < left_s <= HELD_S_MAX:
+            expected = f"expected until within the next {HELD_S_MAX} s"
+            client.say({"ok": False, "reasons": [expected]})
+            return
+        until_ns = now_ns + round(left_s * 1e9)
+        refusals = orders.hold(node, until_ns, bool(request.get("force")), now_ns)
+        if not refusals and node.held:
+            node.news.append(("held", f"in maintenance for {left_s:.0f} s"))
+            client.say({"ok": True, "reasons": []})
+        else:
+            self._promise(client, refusals)
+
+    def _ask_restart(self, client: Client, now_ns: int) -> None:
+        node = self._node
+        if node.role is Role.HANDING_OVER or node.switchover:
+            client.say({"ok": False, "reasons": ["a switchover is under way"]})
+        elif node.kind(now_ns) is Kind.UNSURE:
+            reason = "this node has just woken up and is not sure that it is still active"
+            client.say({"ok": False, "reasons": [reason]})
+        else:
+            self.restart_asked = True
+            client.say({"ok": True, "reasons": []})
 
     def _take_replica(self, request: dict[str, Any], now_ns: int) -> None:
         try:
@@ -173,7 +214,10 @@ class Clerk:
             self._replica_reason,
             self.notes,
             now_ns,
-        )
+        ) | {
+            "heart_s": round((now_ns - self._started_ns) / 1e9, 3),
+            "target": {"name": self._targets.name, "result": self._targets.result},
+        }
 
 
 def _number(value: object, bits: int) -> int:

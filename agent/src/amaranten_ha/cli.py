@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operator's tool: `amaranten-ha status | switchover | resync | events | check | reload`.
+"""The operator's tool: what it can be asked, and the commands that only look.
 
 An operator or a monitoring system enters; heart answers over its control socket. Exit codes: 0 done
 or well, 1 refused or not possible, 2 bad input; `check` has those of Nagios plugins (0 OK,
@@ -14,13 +14,11 @@ import sys
 import time
 from typing import Any
 
-from amaranten_ha import __version__, replica_tool
+from amaranten_ha import __version__, replica_tool, steering
 from amaranten_ha.core.errors import ConfigurationError, HaError
 from amaranten_ha.io.desk import ask
 from amaranten_ha.settings import SOCKET_PATH, load_digests
-
-_ANSWER_S = 3.0
-_SWITCHOVER_S = 30.0
+from amaranten_ha.steering import ANSWER_S
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, run, text in (
         ("status", _status, "show this node, its peer, and whether the spare would take over now"),
-        ("switchover", _switchover, "hand the active role over to the peer, and wait until done"),
+        ("switchover", steering.switchover, "hand the active role over, and wait until done"),
+        ("maintenance", steering.maintenance, "hold this node: it takes over from nobody"),
+        ("restart", steering.restart, "restart the agent with the files that are there now"),
         (
             "resync",
             replica_tool.resync,
@@ -64,11 +64,20 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--deep", action="store_true", help="compare the two connection tables"
             )
+        if name == "maintenance":
+            command.add_argument("state", choices=("on", "off"))
+            command.add_argument(
+                "--for", dest="seconds", type=steering.seconds, help="it ends by itself, as in 2h"
+            )
+        if name in ("switchover", "maintenance"):
+            command.add_argument(
+                "--force", action="store_true", help="whatever is lost; never to a node that cannot"
+            )
     return parser
 
 
 def _status(options: argparse.Namespace) -> int:
-    status = ask(SOCKET_PATH, {"op": "status"}, _ANSWER_S)
+    status = ask(SOCKET_PATH, {"op": "status"}, ANSWER_S)
     del status["ok"]
     status["sync"] = replica_tool.detail()
     print(json.dumps(status, indent=2) if options.json else _status_text(status))
@@ -80,7 +89,9 @@ def _status_text(status: dict[str, Any]) -> str:
     lines = [
         f"{status['node']} is {status['role']} ({status['reason']}, for {status['since_s']:g} s),"
         f" epoch {status['epoch']}, profile {status['profile']}, version {status['version']}",
-        f"{peer['node']} is {peer['role']} ({peer['silence']})",
+        f"{peer['node']} is {peer['role']} ({peer['silence']})"
+        f"{', held in maintenance' if peer['held'] else ''}",
+        *([f"held in maintenance for {status['held_s']} s more"] if status["held"] else []),
         "the spare would take over now" if status["ready"] else "the spare is NOT ready:",
         *(f"  - {reason}" for reason in status["reasons"]),
         f"replica: {replica['state']}, {replica['entries']} entries, lag {replica['lag_ms']} ms"
@@ -98,6 +109,10 @@ def _status_text(status: dict[str, Any]) -> str:
         lines += [f"    {way:<4} {_direction(link[way])}" for way in ("in", "out") if link[way]]
     margin = status["margin"]
     lines.append(f"{'warning' if margin['problems'] else 'margin'}: {margin['advice']}")
+    if status["damped"]:
+        lines.append(f"damped: three unplanned changes, dead is {status['timers']['dead_ms']} ms")
+    if status["target"]["name"]:
+        lines.append(f"{status['target']['name']}: {status['target']['result']}")
     return "\n".join(lines + [f"note: {note}" for note in status["notes"]])
 
 
@@ -108,44 +123,30 @@ def _direction(way: dict[str, Any]) -> str:
     )
 
 
-def _switchover(options: argparse.Namespace) -> int:
-    request = {"op": "switchover", "reason": options.reason}
-    began = time.monotonic()
-    answer = ask(SOCKET_PATH, request, _SWITCHOVER_S)
-    took_ms = round((time.monotonic() - began) * 1000)
-    if options.json:
-        print(json.dumps({"done": answer["ok"], "reasons": answer["reasons"], "ms": took_ms}))
-    elif answer["ok"]:
-        print(f"handed over in {took_ms} ms")
-    else:
-        print("refused: " + "; ".join(answer["reasons"]), file=sys.stderr)
-    return 0 if answer["ok"] else 1
-
-
 def _reload(options: argparse.Namespace) -> int:
     digests = load_digests()
     config, ruleset = digests.config.hex(), digests.ruleset.hex()
-    answer = ask(SOCKET_PATH, {"op": "reload", "config": config, "ruleset": ruleset}, _ANSWER_S)
+    answer = ask(SOCKET_PATH, {"op": "reload", "config": config, "ruleset": ruleset}, ANSWER_S)
     if options.json:
         print(json.dumps({"done": answer["ok"], "config": config, "ruleset": ruleset}))
     return 0 if answer["ok"] else 1
 
 
 def _events(options: argparse.Namespace) -> int:
-    answer = ask(SOCKET_PATH, {"op": "events"}, _ANSWER_S)
+    answer = ask(SOCKET_PATH, {"op": "events"}, ANSWER_S)
     if options.json:
         print(json.dumps(answer["events"], indent=2))
         return 0
     for event in answer["events"]:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["time"]))
-        print(f"{moment}.{int(event['time'] % 1 * 1000):03d} {event['kind']:<6} {event['text']}")
+        print(f"{moment}.{int(event['time'] % 1 * 1000):03d} {event['kind']:<11} {event['text']}")
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
     if options.deep:
         return _verdict(*replica_tool.deep(), options)
-    status = ask(SOCKET_PATH, {"op": "status"}, _ANSWER_S)
+    status = ask(SOCKET_PATH, {"op": "status"}, ANSWER_S)
     peer = status["peer"]
     peer_role = peer["role"] if peer["state"] in ("alive", "silent") else peer["state"]
     active = [status["role"], peer_role].count("active")

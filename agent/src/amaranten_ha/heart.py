@@ -3,8 +3,8 @@
 
 One turn is the whole program: note how late it is; hear everything that arrived; decide once;
 perform the actions in order; beat. Everything that a take-over needs was built before. Heart never
-reads or writes a file after its start, never waits for another process, and touches the disk not
-at all: sync keeps the epoch.
+touches the disk after its start and never waits for another process: sync keeps the epoch, the
+operator's tool the end of maintenance.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from amaranten_ha.assembly import plan_of, remembered_epochs
+from amaranten_ha.assembly import plan_of, remembered_epochs, remembered_hold
 from amaranten_ha.clerk import Clerk
+from amaranten_ha.core import orders
 from amaranten_ha.core.announcer import Announcer
 from amaranten_ha.core.beat import ETHERTYPE, Kind, Role
 from amaranten_ha.core.ether import answer
@@ -29,17 +31,21 @@ from amaranten_ha.core.node import Node
 from amaranten_ha.core.role import Action, Rule
 from amaranten_ha.core.timing import MS_NS
 from amaranten_ha.core.trace import Trace
+from amaranten_ha.io import again
 from amaranten_ha.io.desk import Desk
+from amaranten_ha.io.forwarding import Forwarding
 from amaranten_ha.io.gate import GateReader, GateState
 from amaranten_ha.io.links import Addresses, Links
 from amaranten_ha.io.loop import Timer, become_real_time
 from amaranten_ha.io.nft_channel import RulesetEvents
 from amaranten_ha.io.ports import Port
-from amaranten_ha.io.unit import Unit, follow_role
+from amaranten_ha.io.targets import Targets
+from amaranten_ha.io.unit import Unit
 from amaranten_ha.settings import (
     CONFIG_PATH,
     DIGESTS_PATH,
     EPOCH_PATH,
+    HELD_PATH,
     KEYS_PATH,
     SOCKET_PATH,
     Digests,
@@ -54,16 +60,26 @@ _TURN_RULES_MAX = 3
 _HOLDERS = (Role.ACTIVE, Role.HANDING_OVER)
 
 
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where heart finds what it does not get from its settings."""
+
+    socket: Path
+    epoch: Path
+    held: Path
+
+
 class Heart:
     """The assembly of one node: the engine between its sockets."""
 
-    def __init__(
-        self, settings: Settings, digests: Digests, socket_path: Path, epoch_path: Path
-    ) -> None:
+    def __init__(self, settings: Settings, digests: Digests, paths: Paths) -> None:
         now_ns = time.monotonic_ns()
         self._settings = settings
-        session, (last_active, epoch) = secrets.randbits(63), remembered_epochs(epoch_path)
-        self._node = Node(plan_of(settings), session, last_active, now_ns, epoch)
+        session, (last_active, epoch) = secrets.randbits(63), remembered_epochs(paths.epoch)
+        plan, resume = plan_of(settings), again.take()
+        self._node = Node(plan, session, last_active, now_ns, epoch, resume)
+        if held_s := remembered_hold(paths.held, time.time()):
+            orders.hold(self._node, now_ns + int(held_s * 1e9), False, now_ns)
         self._timing = settings.timing
         self._ports = [Port(each) for each in settings.interfaces]
         self._links = Links(each.device for each in settings.interfaces)
@@ -71,6 +87,8 @@ class Heart:
         self._gate = GateReader(settings)
         self._rulesets = RulesetEvents()
         self._gate_state = GateState(False, False, False, "not read yet")
+        self._forwarding = Forwarding()
+        self._forwarding_problem = ""
         self._announcer = Announcer()
         self._trace = Trace()
         self._unit = Unit()
@@ -82,15 +100,20 @@ class Heart:
         self._signal_end = signal_end
         signal.signal(signal.SIGTERM, lambda *_signal: None)
         signal.signal(signal.SIGINT, lambda *_signal: None)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        again.listen()
         self._epoll = select.epoll()
-        desk = Desk(socket_path)
-        self._clerk = Clerk(self._node, settings, self._ports, self._trace, self._epoll, desk)
+        self._targets = Targets(self._epoll, bool(self._unit.path))
+        desk = Desk(paths.socket)
+        self._clerk = Clerk(
+            self._node, settings, self._ports, self._trace, self._epoll, desk, self._targets
+        )
         self._clerk.take_digests(digests)
         for each in (self._links, self._rulesets, self._timer, self._wakeup):
             self._epoll.register(each.fileno(), select.EPOLLIN)
         self._beat_ns = self._beat_due_ns = now_ns
         self._gate_due_ns = self._upkeep_due_ns = self._watchdog_due_ns = now_ns
+        self._forwarding_due_ns = now_ns
         self._stop_ns: int | None = None
         self._leave_ns: int | None = None
         os.set_blocking(sys.stderr.fileno(), False)
@@ -121,8 +144,11 @@ class Heart:
         if self._rulesets.drain():
             self._gate_due_ns = now_ns
         self._read_gate(now_ns)
+        self._read_forwarding(now_ns)
         self._clerk.serve(self._gate_state)
         now_ns = time.monotonic_ns()
+        if self._clerk.restart_asked:
+            self._begin_again(now_ns)
         self._stop_if_asked(now_ns)
         self._decide(now_ns)
         self._beat(now_ns)
@@ -175,26 +201,39 @@ class Heart:
         if state.problem != self._gate_state.problem:
             self._say(f"gate: {state.problem or 'intact'}")
         self._gate_state = state
+        self._node.gate_open = state.open_lease
+
+    def _read_forwarding(self, now_ns: int) -> None:
+        if now_ns < self._forwarding_due_ns:
+            return
+        self._forwarding_due_ns = now_ns + self._timing.forwarding_check_ms * MS_NS
+        self._forwarding_problem = self._forwarding.problem()
+        self._node.nat = self._forwarding.nat()
 
     # Decide and act
 
     def _decide(self, now_ns: int) -> None:
-        fault = "" if self._gate_state.intact else f"gate: {self._gate_state.problem}"
+        fault = self._forwarding_problem
+        if not self._gate_state.intact:
+            fault = f"gate: {self._gate_state.problem}"
         for _rule in range(_TURN_RULES_MAX):
             before = self._node.role
             rule = self._node.decide(now_ns, fault)
             if rule is None:
-                return
+                break
             for action in rule.actions:
                 self._perform(action, now_ns)
             self._after(rule, before)
+        for kind, text in self._node.news:
+            self._say(text, kind)
+        self._node.news.clear()
 
     def _perform(self, action: Action, now_ns: int) -> None:
         if action is Action.CLAIM:
             self._node.next_beat()
             self._send(Kind.BEAT)
             self._beat_ns, self._beat_due_ns = now_ns, now_ns + self._timing.beat_ms * MS_NS
-        elif action is Action.OFFER and self._node.offer:
+        elif action is Action.OFFER and self._node.offer and self._node.offer.barrier:
             self._clerk.push({"push": "barrier", "id": self._node.offer.barrier})
         elif action is Action.CLOSE_GATE:
             self._send(Kind.CLOSE)
@@ -218,9 +257,9 @@ class Heart:
             self._clerk.switchover_ended(rule)
         withdrawn = before is Role.HANDING_OVER and rule.to is Role.ACTIVE
         if rule.to is Role.ACTIVE and not withdrawn:
-            follow_role("active")
+            self._targets.start("active")
         elif rule.to in (Role.PASSIVE, Role.FAULT):
-            follow_role("passive")
+            self._targets.start("passive")
 
     def _stop_if_asked(self, now_ns: int) -> None:
         node = self._node
@@ -228,8 +267,7 @@ class Heart:
             received = self._wakeup.recv(64)
             if signal.SIGTERM in received or signal.SIGINT in received:
                 self._stop_ns = self._stop_ns or now_ns
-                if node.role is Role.ACTIVE and not node.hand_over_reasons(now_ns):
-                    node.switchover = "stopping"
+                orders.switchover(node, "stopping", False, now_ns)
         if self._stop_ns is None or self._leave_ns is not None:
             return
         waits = node.role is Role.HANDING_OVER or node.switchover
@@ -237,6 +275,19 @@ class Heart:
             return
         handed_over = node.reason == "handed over"
         self._leave_ns = now_ns + (self._timing.linger_ms * MS_NS if handed_over else 0)
+
+    def _begin_again(self, now_ns: int) -> None:
+        """Restart in the announced way: an active node's gate stays open for the next life."""
+        self._clerk.restart_asked = False
+        resume = orders.restart(self._node, now_ns)
+        if resume:
+            self._node.next_beat()
+            self._send(Kind.RESTARTING)
+        self._say("begins anew: an announced restart")
+        try:
+            again.begin(resume, self._unit.path)
+        except OSError as error:
+            self._say(f"goes on as it was: {error.strerror}")
 
     # Beat
 
@@ -268,6 +319,8 @@ class Heart:
 
     def _keep_up(self, now_ns: int) -> None:
         self._clerk.tell_followers(now_ns)
+        if failure := self._targets.reap():
+            self._say(failure, "target")
         if now_ns >= self._watchdog_due_ns:
             self._watchdog_due_ns = now_ns + _WATCHDOG_NS
             self._unit.notify("WATCHDOG=1", f"STATUS={self._node.role.word}: {self._node.reason}")
@@ -301,6 +354,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--digests", type=Path, default=DIGESTS_PATH)
     parser.add_argument("--socket", type=Path, default=SOCKET_PATH)
     parser.add_argument("--epoch", type=Path, default=EPOCH_PATH)
+    parser.add_argument("--held", type=Path, default=HELD_PATH)
     options = parser.parse_args(arguments)
     settings = load(options.config, options.keys)
-    return Heart(settings, load_digests(options.digests), options.socket, options.epoch).run()
+    paths = Paths(options.socket, options.epoch, options.held)
+    return Heart(settings, load_digests(options.digests), paths).run()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from amaranten_ha import __version__
-from amaranten_ha.core.beat import Floors, LinkMargin
+from amaranten_ha.core.beat import Flag, Floors, LinkMargin
 from amaranten_ha.core.node import Node
 from amaranten_ha.core.timing import MS_NS, PROFILES, Timing
 from amaranten_ha.core.trace import Event
@@ -34,6 +34,8 @@ def status(
         "reason": node.reason,
         "since_s": round((now_ns - node.since_ns) / 1e9, 1),
         "held": node.held,
+        "held_s": _held_s(node, now_ns),
+        "damped": node.timing.damped,
         "epoch": node.epoch,
         "version": __version__,
         "cluster": {"id": settings.cluster.id, "name": settings.cluster.name},
@@ -47,6 +49,7 @@ def status(
             "silence": node.pulse.silence(now_ns).value,
             "version": beat.version if beat else "",
             "epoch": beat.epoch if beat else 0,
+            "held": beat is not None and Flag.HELD in beat.flags,
         },
         "ready": not reasons,
         "reasons": list(reasons),
@@ -85,6 +88,13 @@ def peer(node: Node, now_ns: int) -> dict[str, Any]:
         "peer_role": beat.role.word if beat else "unknown",
         "peer_state": _peer_state(node, now_ns),
     }
+
+
+def _held_s(node: Node, now_ns: int) -> int | None:
+    """Return for how many seconds the node is still held; None if it is not."""
+    if not node.held or node.held_until_ns is None:
+        return None
+    return max(0, (node.held_until_ns - now_ns) // 1_000_000_000)
 
 
 def _peer_state(node: Node, now_ns: int) -> str:

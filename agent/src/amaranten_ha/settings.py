@@ -29,6 +29,8 @@ RUN_PATH = Path("/run/amaranten-ha")
 SOCKET_PATH = RUN_PATH / "heart.sock"
 SYNC_SOCKET_PATH = RUN_PATH / "sync.sock"
 EPOCH_PATH = STATE_PATH / "epoch.json"
+HELD_PATH = STATE_PATH / "held.json"
+"""Until when this node is held, in seconds since 1970; written by the operator's tool."""
 LINKS_MAX = 32
 
 Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -36,12 +38,14 @@ Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The pair: its id on the wire, its name, and the name of its row of durations."""
+    """The pair: its id on the wire, its name, its row of durations, and how it starts alone."""
 
     id: int
     name: str
     profile: str
     timing: Timing
+    wait_for_peer: bool = False
+    damping: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Interface:
     own: tuple[Address, ...]
     peer_own: tuple[Address, ...]
     shared: tuple[Address, ...]
+    monitor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,12 @@ class _Table:
             raise self.fail(key, f"one of {', '.join(choices)}" if choices else "a text")
         return value
 
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._values.get(key, default)
+        if not isinstance(value, bool):
+            raise self.fail(key, "true or false")
+        return value
+
     def digest(self, key: str) -> bytes:
         value = self._values.get(key)
         if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{16}", value):
@@ -176,6 +187,8 @@ def load(config_path: Path = CONFIG_PATH, keys_path: Path = KEYS_PATH) -> Settin
             cluster.text("name"),
             profile := cluster.text("profile", (*PROFILES, OWN_TIMERS)),
             PROFILES[profile] if profile in PROFILES else _timers(config_path, root),
+            cluster.flag("wait_for_peer", False),
+            cluster.flag("damping", True),
         ),
         node=node,
         peer=peer,
@@ -228,6 +241,7 @@ def _interface(table: _Table) -> Interface:
         own=table.addresses("own"),
         peer_own=table.addresses("peer_own"),
         shared=table.addresses("shared"),
+        monitor=table.flag("monitor", False),
     )
 
 

@@ -2,9 +2,9 @@
 """What must be true before heart starts: gate verified, no shared address left, then forwarding.
 
 systemd enters before every start of heart. The order is law: nothing may be forwarded and no
-shared address may be present without a gate that was read back. An announced restart (heart said
-RESTARTING, and its lease is still longer than any normal one) keeps its addresses; after a crash
-the lease is awaited and what is left over is removed, so that heart starts with empty hands.
+shared address may be present without a gate that was read back. After a crash the lease is awaited
+and what is left over is removed, so that heart starts with empty hands. An announced restart does
+not come through here: heart begins anew in its own process.
 """
 
 from __future__ import annotations
@@ -51,14 +51,11 @@ def await_gate(reader: GateReader, seconds: float) -> None:
         )
 
 
-def await_closed(reader: GateReader, settings: Settings) -> bool:
-    """Wait for the end of a crashed heart's lease; False if the lease is an announced restart's."""
-    lease_ms = settings.timing.lease_kernel_ms
-    if reader.lease_left_ms() > lease_ms:
-        return False
-    if not until(lambda: not reader.check().open_lease, lease_ms / 1000 + LEASE_MARGIN_S):
+def await_closed(reader: GateReader) -> None:
+    """Wait for the end of the lease that a heart before us left."""
+    left_s = reader.lease_left_ms() / 1000
+    if not until(lambda: not reader.check().open_lease, left_s + LEASE_MARGIN_S):
         raise KernelRefused("the lease is being renewed: expected no other heart to run")
-    return True
 
 
 def remove_leftovers(settings: Settings) -> None:
@@ -124,9 +121,7 @@ def main(arguments: list[str]) -> int:
     for interface in settings.interfaces:
         if interface.device not in present:
             say(f"interface {interface.name}: there is no device {interface.device} yet")
-    if await_closed(reader, settings):
-        remove_leftovers(settings)
-    else:
-        say("an announced restart: the gate stays open and the shared addresses stay")
+    await_closed(reader)
+    remove_leftovers(settings)
     start_forwarding(settings)
     return 0

@@ -19,10 +19,7 @@ def _entry(bench: Bench, address: str) -> str:
 
 def _point_elsewhere(bench: Bench, *addresses: str) -> None:
     bench.lan.ip(
-        *(
-            f"neigh replace {each} lladdr {OTHER_MAC} dev eth0 nud reachable"
-            for each in addresses
-        )
+        *(f"neigh replace {each} lladdr {OTHER_MAC} dev eth0 nud reachable" for each in addresses)
     )
 
 

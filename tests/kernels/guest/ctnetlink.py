@@ -142,9 +142,7 @@ class Table:
         self._socket.settimeout(10)
         self._sequence = 0
 
-    def ask(
-        self, kind: int, flags: int, attributes: bytes, family: int = socket.AF_INET
-    ) -> int:
+    def ask(self, kind: int, flags: int, attributes: bytes, family: int = socket.AF_INET) -> int:
         """Send one request with ACK; 0, or the errno that the kernel answered."""
         self._send(kind, ACK | flags, attributes, family)
         while True:

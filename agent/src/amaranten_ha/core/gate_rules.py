@@ -17,7 +17,7 @@ import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from amaranten_ha.core.beat import ETHERTYPE, MAGIC, MARK, Kind, Role
+from amaranten_ha.core.beat import ETHERTYPE, MAGIC, MARK, Flag, Kind, Role
 from amaranten_ha.core.nft_words import (
     Base,
     Chain,
@@ -80,6 +80,8 @@ class Plan:
     """Addresses that only this node has, directed broadcasts included."""
     shared: frozenset[Address]
     lease_ms: int
+    damped_lease_ms: int
+    """The lease while flap damping makes all durations longer."""
     linger_ms: int
     restarting_ms: int
 
@@ -237,11 +239,22 @@ def _heartbeat(plan: Plan) -> tuple[Rule, ...]:
     cluster, node = plan.cluster.to_bytes(2), plan.node.to_bytes(1)
     role = Payload(Base.NETWORK, 9, 1)
     entitled = _is(role, bytes((Role.ACTIVE,)), bytes((Role.HANDING_OVER,)))
+    bit = Flag.DAMPED.to_bytes(1)
+    damped = Payload(Base.NETWORK, 15, 1), Mask(bit), Compare(Relation.EQUAL, bit)
     return (
         Rule((*_not(Meta(MetaKey.MARK), _mark(MARK)), _ACCEPT), "not from heart"),
         Rule((*_not(Payload(Base.NETWORK, 0, 4), MAGIC), _ACCEPT), "no heartbeat"),
         Rule((*_not(Payload(Base.NETWORK, 6, 2), cluster), _ACCEPT), "another cluster"),
         Rule((*_not(Payload(Base.NETWORK, 8, 1), node), _ACCEPT), "another node"),
+        Rule(
+            (
+                *frame(Kind.BEAT, Kind.BEAT, *entitled, *damped, *_constant()),
+                update(LEASE, plan.damped_lease_ms),
+                update(VOICE, plan.damped_lease_ms),
+                _ACCEPT,
+            ),
+            "the same while changes are damped: for longer",
+        ),
         Rule(
             (
                 *frame(Kind.BEAT, Kind.BEAT, *entitled, *_constant()),

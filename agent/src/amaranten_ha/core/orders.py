@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amaranten_ha.core import ready
-from amaranten_ha.core.beat import ACTIVE_ROLES, Flag, Role
+from amaranten_ha.core.beat import ACTIVE_ROLES, Role
 
 if TYPE_CHECKING:
     from amaranten_ha.core.node import Node
@@ -72,9 +72,3 @@ def restart(node: Node, now_ns: int) -> Resume | None:
         return None
     until_ns = now_ns + node.timing.restarting_ms * 1_000_000
     return Resume(node.claim.epoch, node.claim.standing, until_ns)
-
-
-def held_by_peer(node: Node) -> bool:
-    """Say whether the peer's newest beat says that it is held."""
-    beat = node.pulse.beat
-    return beat is not None and Flag.HELD in beat.flags

@@ -55,7 +55,7 @@ def unable(spare: Spare) -> tuple[str, ...]:
         reasons.append(f"{spare.name} is {spare.role.word}, not passive")
     if spare.held:
         reasons.append(f"{spare.name} is held in maintenance")
-    if not spare.eligible:
+    elif not spare.eligible:
         reasons.append(f"{spare.name} says that it is not eligible")
     if not spare.hears_active:
         reasons.append(f"{spare.name} does not hear the active node")

@@ -56,6 +56,7 @@ class Timing:
     """How long the stop of the service waits for its hand-over."""
     defend_ms: int = 1_000
     gate_check_ms: int = 100
+    forwarding_check_ms: int = 1_000
     ask_ms: int = 500
     """Pause between two questions to a third party in quiet times."""
     raise_ms: int = 1_000

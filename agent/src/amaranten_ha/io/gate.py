@@ -66,6 +66,7 @@ def plan_of(settings: Settings, running: Iterable[Address] = ()) -> Plan:
         own=(own_of(own) | frozenset(running)) - shared_addresses,
         shared=shared_addresses,
         lease_ms=timing.lease_kernel_ms,
+        damped_lease_ms=timing.lengthened().lease_kernel_ms,
         linger_ms=lease_kernel_ms(timing.linger_ms),
         restarting_ms=lease_kernel_ms(timing.restarting_ms),
     )

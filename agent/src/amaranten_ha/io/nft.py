@@ -167,7 +167,7 @@ def get_element(name: str) -> Request:
 
 
 def dump_chains() -> Request:
-    """Ask for all chains of the netdev family; the kernel has no filter by table here."""
+    """Ask for all chains of a family; the kernel has no filter by table here."""
     return GET_CHAIN, DUMP, b""
 
 

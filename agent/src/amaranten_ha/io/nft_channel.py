@@ -167,11 +167,12 @@ class Channel:
             raise Refused("nf_tables question, which the kernel did not answer", errno.EIO)
         return [answers.get(first + index) for index in range(len(requests))]
 
-    def dump(self, request: Request) -> tuple[list[bytes], bool]:
+    def dump(self, request: Request, family: int = _NETDEV_FAMILY) -> tuple[list[bytes], bool]:
         """Return all objects that the request selects, and whether nothing changed meanwhile."""
         kind, flags, body = request
         self._sequence += 1
-        self._send(_pack(_NF_TABLES << 8 | kind, _REQUEST | flags, self._sequence, body))
+        kind = _NF_TABLES << 8 | kind
+        self._send(_pack(kind, _REQUEST | flags, self._sequence, body, family=family))
         found: list[bytes] = []
         steady = True
         for kind, flags, sequence, body in self._messages():
@@ -221,8 +222,15 @@ def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         position += (length + 3) & ~3
 
 
-def _pack(kind: int, flags: int, sequence: int, body: bytes, resource: int = 0) -> bytes:
-    family = _NETDEV_FAMILY if not resource else 0
+def _pack(
+    kind: int,
+    flags: int,
+    sequence: int,
+    body: bytes,
+    resource: int = 0,
+    family: int = _NETDEV_FAMILY,
+) -> bytes:
+    family = family if not resource else 0
     return (
         _HEADER.pack(_PREFIX + len(body), kind, flags, sequence, 0)
         + _FAMILY.pack(family, 0, resource)

@@ -12,15 +12,13 @@ import contextlib
 import os
 import socket
 
-_SYSTEMCTL = "/usr/bin/systemctl"
-
 
 class Unit:
     """The notification socket of systemd, opened once."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
-        path = os.environ.pop("NOTIFY_SOCKET", "")
+        self.path = path = os.environ.pop("NOTIFY_SOCKET", "")
         if path:
             self._socket = socket.socket(
                 socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -56,13 +54,3 @@ def kept() -> dict[str, int]:
     for descriptor in descriptors.values():
         os.set_inheritable(descriptor, False)
     return descriptors
-
-
-def follow_role(role: str) -> None:
-    """Start the systemd target of a role; it stops the other one, and nobody waits for it."""
-    with contextlib.suppress(OSError):
-        os.posix_spawn(
-            _SYSTEMCTL,
-            [_SYSTEMCTL, "--no-block", "start", f"amaranten-ha-{role}.target"],
-            {"PATH": "/usr/sbin:/usr/bin"},
-        )

@@ -15,6 +15,8 @@ AGENT_TOML = """\
 id = 7
 name = "edge"
 profile = "virtual"
+wait_for_peer = false
+damping = true
 
 [node]
 name = "fw-b"
@@ -32,6 +34,7 @@ device = "ens5"
 own = ["10.20.1.3/24", "fd20:1::3/64"]
 peer_own = ["10.20.1.2/24", "fd20:1::2/64"]
 shared = ["10.20.1.1/24", "fd20:1::1/64", "fe80::1/64"]
+monitor = false
 
 [[interface]]
 name = "sync"
@@ -41,6 +44,7 @@ device = "ens6"
 own = ["10.20.4.3/24"]
 peer_own = ["10.20.4.2/24"]
 shared = []
+monitor = false
 
 [[interface]]
 name = "wan"
@@ -50,6 +54,7 @@ device = "ens4"
 own = []
 peer_own = []
 shared = ["198.51.100.1/24"]
+monitor = true
 
 [replication]
 port = 6780
@@ -60,9 +65,10 @@ gateways = ["198.51.100.254"]
 
 
 def test_the_agents_file():
-    cluster = cluster_of(
-        pair(routes=[{"via": "198.51.100.254"}, {"to": "10.9.0.0/16", "via": "10.20.1.9"}])
-    )
+    routes = [{"via": "198.51.100.254"}, {"to": "10.9.0.0/16", "via": "10.20.1.9"}]
+    raw = at("interfaces.wan.monitor", True)
+    raw["routes"] = routes
+    cluster = cluster_of(raw)
     text = files.agent_toml(cluster, "fw-b")
     assert "[cluster]" + text.partition("[cluster]")[2] == AGENT_TOML
     assert KEY not in text
