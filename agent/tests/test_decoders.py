@@ -32,6 +32,7 @@ from amaranten_ha.io import inventory, nft_channel, rtnetlink
 from amaranten_ha.io.desk import Desk
 from amaranten_ha.io.gate import GateState
 from amaranten_ha.io.links import Links
+from amaranten_ha.io.targets import Targets
 from amaranten_ha.settings import load, load_digests
 
 OPEN_GATE = GateState(True, True, True)
@@ -166,7 +167,9 @@ def desk(tmp_path: Path) -> tuple[Clerk, Node, socket.socket]:
     (tmp_path / "keys.toml").write_text(KEYS)
     found = load(tmp_path / "agent.toml", tmp_path / "keys.toml")
     node = engine()
-    clerk = Clerk(node, found, [], Trace(), select.epoll(), Desk(tmp_path / "desk"))
+    epoll = select.epoll()
+    targets = Targets(epoll, supervised=False)
+    clerk = Clerk(node, found, [], Trace(), epoll, Desk(tmp_path / "desk"), targets)
     client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client.connect(str(tmp_path / "desk"))
     client.setblocking(False)
@@ -187,8 +190,10 @@ def ask(desk: tuple[Clerk, Node, socket.socket], packet: bytes) -> dict[str, obj
 
 
 OPERATIONS = ["replica", "follow", "status", "events", "reload", "switchover", "nothing"]
+OPERATIONS += ["maintenance", "restart"]
 FIELDS = {
     "op": st.sampled_from(OPERATIONS) | JSON,
+    "until": JSON | st.floats(),
     "reason": JSON, "config": JSON, "ruleset": JSON,
     "state": st.sampled_from(["synced", "bulk"]) | JSON,
     "barrier": st.integers() | JSON, "entries": st.integers() | JSON,

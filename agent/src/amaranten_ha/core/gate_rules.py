@@ -223,19 +223,23 @@ def _tagged() -> tuple[Rule, ...]:
     )
 
 
+def _frame(low: Kind, high: Kind, *more: Expression) -> tuple[Expression, ...]:
+    """A frame of one of the kinds from low to high, of which more is true."""
+    kinds = sorted({low, high})
+    return (*_is(Payload(Base.NETWORK, 5, 1), *(bytes((each,)) for each in kinds)), *more)
+
+
+def _renews(timeout_ms: int) -> tuple[Expression, ...]:
+    """Forward and speak for so long."""
+    return (
+        Renew(LEASE, Change.UPDATE, timeout_ms),
+        Renew(VOICE, Change.UPDATE, timeout_ms),
+        _ACCEPT,
+    )
+
+
 def _heartbeat(plan: Plan) -> tuple[Rule, ...]:
     """What heart's own frames do to the gate; LINGER and RESTARTING prolong, and never open."""
-
-    def frame(low: Kind, high: Kind, *more: Expression) -> tuple[Expression, ...]:
-        kinds = sorted({low, high})
-        return (*_is(Payload(Base.NETWORK, 5, 1), *(bytes((each,)) for each in kinds)), *more)
-
-    def update(name: str, timeout_ms: int) -> Renew:
-        return Renew(name, Change.UPDATE, timeout_ms)
-
-    def delete(name: str) -> Renew:
-        return Renew(name, Change.DELETE)
-
     cluster, node = plan.cluster.to_bytes(2), plan.node.to_bytes(1)
     role = Payload(Base.NETWORK, 9, 1)
     entitled = _is(role, bytes((Role.ACTIVE,)), bytes((Role.HANDING_OVER,)))
@@ -248,45 +252,39 @@ def _heartbeat(plan: Plan) -> tuple[Rule, ...]:
         Rule((*_not(Payload(Base.NETWORK, 8, 1), node), _ACCEPT), "another node"),
         Rule(
             (
-                *frame(Kind.BEAT, Kind.BEAT, *entitled, *damped, *_constant()),
-                update(LEASE, plan.damped_lease_ms),
-                update(VOICE, plan.damped_lease_ms),
-                _ACCEPT,
+                *_frame(Kind.BEAT, Kind.BEAT, *entitled, *damped, *_constant()),
+                *_renews(plan.damped_lease_ms),
             ),
             "the same while changes are damped: for longer",
         ),
         Rule(
             (
-                *frame(Kind.BEAT, Kind.BEAT, *entitled, *_constant()),
-                update(LEASE, plan.lease_ms),
-                update(VOICE, plan.lease_ms),
-                _ACCEPT,
+                *_frame(Kind.BEAT, Kind.BEAT, *entitled, *_constant()),
+                *_renews(plan.lease_ms),
             ),
             "BEAT of an active node: forward and speak",
         ),
         Rule(
             (
-                *frame(Kind.LINGER, Kind.LINGER, *_has(LEASE)),
-                update(LEASE, plan.linger_ms),
-                delete(VOICE),
+                *_frame(Kind.LINGER, Kind.LINGER, *_has(LEASE)),
+                Renew(LEASE, Change.UPDATE, plan.linger_ms),
+                Renew(VOICE, Change.DELETE),
                 _ACCEPT,
             ),
             "LINGER: silent, but forwards what still arrives",
         ),
         Rule(
             (
-                *frame(Kind.RESTARTING, Kind.RESTARTING, *_has(VOICE)),
-                update(LEASE, plan.restarting_ms),
-                update(VOICE, plan.restarting_ms),
-                _ACCEPT,
+                *_frame(Kind.RESTARTING, Kind.RESTARTING, *_has(VOICE)),
+                *_renews(plan.restarting_ms),
             ),
             "RESTARTING: an announced restart keeps the gate open",
         ),
         Rule(
             (
-                *frame(Kind.CLOSE, Kind.FAREWELL, *_constant()),
-                delete(LEASE),
-                delete(VOICE),
+                *_frame(Kind.CLOSE, Kind.FAREWELL, *_constant()),
+                Renew(LEASE, Change.DELETE),
+                Renew(VOICE, Change.DELETE),
                 _ACCEPT,
             ),
             "CLOSE, FAREWELL: closed at once",
