@@ -15,16 +15,21 @@ import re
 import typing as t
 
 from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster_values import (
+    CLUSTER_KEYS,
     DEVICE,
+    DNS_KEYS,
     DYNAMIC,
     DYNAMIC_KEYS,
     FIXED_ONLY,
+    INTERFACE_KEYS,
     KEY_BYTES,
     LOGICAL,
     NAME,
     NFT_WORDS,
     OWN_TIMERS,
     PROFILES,
+    ROUTE_KEYS,
+    SIDE_KEYS,
     TIMERS,
     key_length,
     parsed,
@@ -58,7 +63,7 @@ class Reader:
 
     def read(self) -> Cluster | None:
         """The pair, or None if something was wrong."""
-        found = self.mapping("ha_cluster", self.raw, _CLUSTER_KEYS)
+        found = self.mapping("ha_cluster", self.raw, CLUSTER_KEYS)
         if found is None:
             return None
         key_ids, send_key = self.keys(found)
@@ -244,7 +249,7 @@ class Reader:
         self, path: str, name: str, link: int, raw: object, manage: bool
     ) -> Interface | None:
         """One interface."""
-        found = self.mapping(path, raw, _INTERFACE_KEYS)
+        found = self.mapping(path, raw, INTERFACE_KEYS)
         if found is None:
             return None
         sides = {}
@@ -294,7 +299,7 @@ class Reader:
 
     def side(self, path: str, raw: object) -> Side:
         """One node's part of an interface."""
-        found = self.mapping(path, raw, _SIDE_KEYS) or {}
+        found = self.mapping(path, raw, SIDE_KEYS) or {}
         device = found.get("device")
         if device is None:
             self.problems.missing(f"{path}.device", "the name of a network device, as in `ip link`")
@@ -355,7 +360,7 @@ class Reader:
         found = []
         for index, value in enumerate(self.sequence("ha_cluster.routes", raw, "routes")):
             path = f"ha_cluster.routes[{index}]"
-            item = self.mapping(path, value, _ROUTE_KEYS)
+            item = self.mapping(path, value, ROUTE_KEYS)
             if item is None:
                 continue
             via = parsed(ipaddress.ip_address, item.get("via"))
@@ -379,7 +384,7 @@ class Reader:
 
     def dns(self, raw: object) -> Dns:
         """Resolvers and search domains."""
-        item = self.mapping("ha_cluster.dns", raw, _DNS_KEYS) or {}
+        item = self.mapping("ha_cluster.dns", raw, DNS_KEYS) or {}
         servers = self.sequence("ha_cluster.dns.servers", item.get("servers", []), "addresses")
         for index, value in enumerate(servers):
             if parsed(ipaddress.ip_address, value) is None:
@@ -388,15 +393,3 @@ class Reader:
                 )
         search = self.sequence("ha_cluster.dns.search", item.get("search", []), "domains")
         return Dns(tuple(str(s) for s in servers), tuple(str(s) for s in search))
-
-
-_CLUSTER_KEYS = (
-    "id", "name", "profile", "timers", "keys", "send_key", "primary", "backup", "interfaces",
-    "ruleset", "routes", "dns", "replication_port", "manage_addresses", "wait_for_peer", "damping",
-)  # fmt: skip
-_INTERFACE_KEYS = (
-    "role", "shared", "nodes", "mtu", "manage_addresses", "neighbours", "monitor",
-)  # fmt: skip
-_SIDE_KEYS = ("device", "addresses")
-_ROUTE_KEYS = ("to", "via", "interface")
-_DNS_KEYS = ("servers", "search")

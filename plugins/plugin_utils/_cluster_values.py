@@ -30,6 +30,18 @@ FIXED_ONLY = (
     "and the pair needs one that moves"
 )
 
+# What may stand in each part of `ha_cluster`.
+CLUSTER_KEYS = (
+    "id", "name", "profile", "timers", "keys", "send_key", "primary", "backup", "interfaces",
+    "ruleset", "routes", "dns", "replication_port", "manage_addresses", "wait_for_peer", "damping",
+)  # fmt: skip
+INTERFACE_KEYS = (
+    "role", "shared", "nodes", "mtu", "manage_addresses", "neighbours", "monitor",
+)  # fmt: skip
+SIDE_KEYS = ("device", "addresses")
+ROUTE_KEYS = ("to", "via", "interface")
+DNS_KEYS = ("servers", "search")
+
 # Words of the nft language that cannot be the name of a `define`.
 NFT_WORDS = frozenset(
     """accept add ah all and arp at bridge bytes chain comment constant continue counter counters
