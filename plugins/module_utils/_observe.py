@@ -53,7 +53,10 @@ SETTINGS = (
     "net/ipv4/fib_*",
     "net/ipv6/icmp/*",
 )
-NO_SETTINGS = re.compile(r"secret|_key|_count$|forwarding|_buckets$|_max$|base_reachable|ip_local")
+# The MTU has a value of its own.
+NO_SETTINGS = re.compile(
+    r"/mtu$|secret|_key|_count$|forwarding|_buckets$|_max$|base_reachable|ip_local"
+)
 MODULES = re.compile(r"(?m)^((?:nf_conntrack|nf_nat)_\w+) ")
 
 

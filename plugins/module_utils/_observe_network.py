@@ -97,7 +97,9 @@ def routes(node):
             table = str(item.get("table", "main"))
             if table == "local" or item.get("type", "unicast") in ("broadcast", "multicast"):
                 continue
-            if item.get("protocol") not in ("boot", "static"):
+            # `ip` leaves out the word for routes that a hand has put there.
+            protocol = item.get("protocol", "boot")
+            if protocol not in ("boot", "static"):
                 continue
             hops = item.get("nexthops") or [item]
             for hop in hops:
@@ -111,7 +113,7 @@ def routes(node):
                         "to": destination,
                         "via": hop.get("gateway", hop.get("via", {}).get("host", "")),
                         "device": hop.get("dev", item.get("dev", "")),
-                        "protocol": item.get("protocol", ""),
+                        "protocol": protocol,
                     }
                 )
     return found

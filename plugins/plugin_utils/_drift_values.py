@@ -93,7 +93,8 @@ def configured(pair: _Pair, release: str) -> t.Iterator[tuple[str, Value]]:
             name = path.split("/")[1]
             enabled = f"unit/{name}/enabled"
             running = live.get(path, ABSENT)
-            on_disk = "active" if disk.get(enabled) == wanted.get(enabled) else ABSENT
+            # Whether it starts at the next boot is told there.
+            on_disk = "active" if running or disk.get(enabled) == wanted.get(enabled) else ABSENT
             if path not in wanted:
                 continue
         has = on_disk if on_disk is not None else running
