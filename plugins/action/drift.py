@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import typing as t
 
 from ansible import constants as C
@@ -108,7 +109,7 @@ class ActionModule(ActionBase):
                     if each not in allowed:
                         allowed.append(each)
             if not problems:
-                found.append(judge(pair, seen, release, allowed))
+                found.append(judge(pair, seen, release, allowed, time.time()))
         return found
 
     def allowances(

@@ -64,7 +64,7 @@ class Observation(object):
     """One look at this machine."""
 
     def __init__(self, module, node, intent, asked_at):
-        self.time_apart = time.time() - asked_at if asked_at else 0.0
+        self.clock = {"asked_at": asked_at, "said": time.time()}
         self.module = module
         self.node = node
         self.intent = intent
@@ -187,7 +187,7 @@ class Observation(object):
         """The rest, for the comparison of the nodes with each other."""
         deployed = json.loads(read(RECORD_PATH) or "{}")
         return {
-            "time_apart": self.time_apart,
+            "clock": self.clock,
             "clock_synchronised": self.synchronised(),
             "timezone": timezone(),
             "kernel": os.uname().release,

@@ -17,8 +17,8 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils import _drift as drif
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drift_values import values
 from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Problems
 
-# Two modules that are started together read their clocks seconds apart on a busy controller.
-CLOCK_S_MAX = 5.0
+# What two clocks may differ by: logs of both nodes can still be read side by side.
+CLOCK_S_MAX = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,13 +80,15 @@ def judge(
     found: t.Mapping[str, t.Mapping[str, t.Any] | None],
     release: str,
     allowances: t.Sequence[Allowance],
+    now: float,
 ) -> Judgement:
-    """Compare the nodes of one pair; `pair` has id, name and nodes."""
+    """Compare the nodes of one pair; `pair` has id, name and nodes, `now` is the controller's."""
     nodes = tuple(pair["nodes"])
     reached = {node: found[node] for node in nodes if found.get(node) is not None}
     by_node = {node: values(seen, node, release) for node, seen in reached.items() if seen}
     findings = drift.compare(by_node)
-    findings += clocks({n: seen["facts"]["time_apart"] for n, seen in reached.items() if seen})
+    apart = {n: seconds_apart(seen["facts"]["clock"], now) for n, seen in reached.items() if seen}
+    findings += clocks(apart)
     findings += twins({n: seen for n, seen in reached.items() if seen})
     allowed, left = [], []
     for finding in findings:
@@ -108,13 +110,25 @@ def judge(
     )
 
 
+def seconds_apart(clock: t.Mapping[str, t.Any], now: float) -> float:
+    """How far a node's clock is at least from the controller's, which asked before and reads after.
+
+    However long the question took on its way, a sound clock says a moment in between.
+    """
+    said, asked_at = float(clock["said"]), clock.get("asked_at")
+    if asked_at is None:
+        return 0.0
+    return max(said - now, 0.0) + min(said - float(asked_at), 0.0)
+
+
 def clocks(apart: t.Mapping[str, float]) -> list[drift.Finding]:
     """A finding if a clock differs from the controller's, told against the better one."""
     wrong = {node: seconds for node, seconds in apart.items() if abs(seconds) > CLOCK_S_MAX}
     if not wrong:
         return []
     texts = [
-        f"{node}: the clock is {abs(s):.0f} s {'ahead of' if s > 0 else 'behind'} the controller's"
+        f"{node}: the clock is at least {abs(s):.0f} s "
+        f"{'ahead of' if s > 0 else 'behind'} the controller's"
         for node, s in wrong.items()
     ]
     return [

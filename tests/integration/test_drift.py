@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.integration import steps
 from tests.integration.conftest import converged
-from tests.integration.deployment import PLAYBOOK, Run, snapshot
+from tests.integration.deployment import PLAYBOOK, Run, snapshot, varied
 from tests.lab import Lab
-from tests.lab.plan import ROOT
+from tests.lab.plan import NODES, ROOT
 
 DRIFT_S_MAX = 300
 SYNC_FILE = "/etc/systemd/network/05-amaranten-ha-sync.network"
