@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak \
+.PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak bench-gate \
 	bench bench-failover bench-sync bench-tables bench-packages lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -59,6 +59,9 @@ test-kernels: venv agent ## the kernel facts on the kernels of Debian 12 and 13,
 test-lab: venv agent packages ## deploy, failover, return, switchover, lease: in a lab of its own
 	@tools/apt-need lab
 	@$(pytest) -v tests/integration
+
+bench-gate: venv ## what gate and heart cost: forwarding rate, processor, memory, a flood, the start
+	@$(python) -m tests.costs $(CELLS)
 
 soak: venv ## many pairs beat on a busy machine, every beat is counted (PROFILE, PAIRS, FOR_S)
 	@$(python) -m tests.soak $(if $(PROFILE),--profile $(PROFILE)) $(if $(PAIRS),--pairs $(PAIRS)) \

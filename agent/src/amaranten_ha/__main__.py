@@ -27,6 +27,10 @@ def main(arguments: list[str]) -> int:
         return command(arguments[1:])
     from amaranten_ha.core.errors import ConfigurationError, HaError
 
+    if arguments[0] == "heart":
+        from amaranten_ha.io.urgent import take_precedence
+
+        take_precedence()
     service = importlib.import_module(f"amaranten_ha.{arguments[0]}")
     try:
         code: int = service.main(arguments[1:])

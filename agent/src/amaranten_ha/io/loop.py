@@ -14,9 +14,8 @@ import struct
 import time
 
 from amaranten_ha.core.errors import KernelRefused
+from amaranten_ha.io.urgent import take_precedence
 
-_FIFO_PRIORITY = 50
-_RESET_ON_FORK = 0x40000000
 _MCL_CURRENT_AND_FUTURE = 3
 _CLOCK_MONOTONIC = 1
 _TFD_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000
@@ -32,12 +31,7 @@ def become_real_time() -> list[str]:
     The garbage collector is switched off for good: the program makes no cycles, and its memory is
     measured by a test.
     """
-    refusals = []
-    try:
-        scheduler = os.SCHED_FIFO | _RESET_ON_FORK
-        os.sched_setscheduler(0, scheduler, os.sched_param(_FIFO_PRIORITY))
-    except OSError as error:
-        refusals.append(f"no real-time scheduling: {error.strerror}")
+    refusals = [refusal] if (refusal := take_precedence()) else []
     if _libc.mlockall(_MCL_CURRENT_AND_FUTURE):
         refusals.append(f"memory not locked: {os.strerror(ctypes.get_errno())}")
     gc.collect()
