@@ -266,8 +266,9 @@ class World:
         node.news.clear()
         if now_ns >= machine.beat_due_ns:
             machine.beat_due_ns = now_ns + node.timing.beat_ms * MS_NS
-            node.next_beat()
-            self._send(machine, node, node.kind(now_ns))
+            if node.speaks:
+                node.next_beat()
+                self._send(machine, node, node.kind(now_ns))
         self._ask(machine, node)
         if node.role in _HOLDERS and machine.announcer.due(now_ns):
             for link in node.plan.links:

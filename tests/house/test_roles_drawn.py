@@ -58,3 +58,15 @@ def test_nothing_outside_of_the_markers_changes(page: str) -> None:
 def test_a_page_without_a_place_for_the_drawing_is_refused(text: str) -> None:
     with pytest.raises(draw_roles.PageError):
         draw_roles.redrawn(text, RULES)
+
+
+def told(stories: str) -> set[str]:
+    """The reasons of the table that stories name, in quotes."""
+    return {rule.reason for rule in RULES if f'"{rule.reason}"' in stories}
+
+
+def test_every_rule_has_a_story() -> None:
+    pages = sorted((draw_roles.ROOT / "agent" / "tests").glob("test_role*.py"))
+    stories = "\n".join(page.read_text() for page in pages)
+    assert {rule.reason for rule in RULES} - told(stories) == set()
+    assert told("no story") == set()

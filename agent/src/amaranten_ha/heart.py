@@ -297,8 +297,9 @@ class Heart:
         beat_ns = self._timing.beat_ms * MS_NS
         self._beat_due_ns = max(self._beat_due_ns + beat_ns, now_ns)
         self._beat_ns = now_ns
-        self._node.next_beat()
-        self._send(self._node.kind(now_ns))
+        if self._node.speaks:
+            self._node.next_beat()
+            self._send(self._node.kind(now_ns))
 
     def _send(self, kind: Kind) -> None:
         silent = self._node.pulse.probing(time.monotonic_ns())

@@ -77,8 +77,9 @@ class Node:
         """Families for which this kernel has a chain of type nat."""
         self.gate_open = False
         """The kernel's gate is open: asked only by an announced restart."""
-        self.switchover = ""
-        self.forced = False
+        self.speaks = True
+        """Beats may leave; not while an announced restart, its gate open, waits to resume."""
+        self.switchover, self.forced = "", False
         self.offer: Offer | None = None
         self.rejected: dict[str, int] = {}
         self.news: list[tuple[str, str]] = []
@@ -101,8 +102,7 @@ class Node:
         self._now_ns = now_ns
         self.active_seen_ns = now_ns
         self.first_carrier_ns = now_ns
-        self.offer_since_ns = 0
-        self._offer_attempts = 0
+        self.offer_since_ns = self._offer_attempts = 0
         self.defended_ns = 0
         self.grace_until_ns = now_ns
         self._unsure: tuple[int, int] | None = None
@@ -196,6 +196,7 @@ class Node:
         self._watch(now_ns)
         view = self.view(now_ns, fault)
         rule = decide(view)
+        self.speaks = not view.resuming
         if rule is None:
             return None
         before = self.role

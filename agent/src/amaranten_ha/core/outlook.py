@@ -13,6 +13,7 @@ from amaranten_ha.core import faults, ready
 from amaranten_ha.core.beat import ACTIVE_ROLES, Flag, Role
 from amaranten_ha.core.claim import Claim, rank
 from amaranten_ha.core.role import PeerView, View
+from amaranten_ha.core.timing import MS_NS, SILENT_BEATS
 
 if TYPE_CHECKING:
     from amaranten_ha.core.node import Node
@@ -39,7 +40,7 @@ def view(node: Node, now_ns: int, fault: str = "") -> View:
         held=node.held,
         grace=now_ns < node.grace_until_ns,
         carrier=node.has_carrier(),
-        third_party=parties.gateway_answers(now_ns),
+        third_party=parties.gateway_answers(now_ns, _silence_began_ns(node, now_ns)),
         third_party_known=parties.gateway_known,
         answering_ns=parties.answering_ns(now_ns),
         nobody_active_ns=now_ns - node.active_seen_ns,
@@ -81,8 +82,19 @@ def _resumes(node: Node, now_ns: int, fault: str) -> tuple[bool | None, bool]:
     return (None, True) if fault else (True, False)
 
 
+def _silence_began_ns(node: Node, now_ns: int) -> int:
+    """Return since when the peer is missing; 0 while it is not.
+
+    What answered before that says nothing: whatever cut the peer off may have cut us off.
+    """
+    heard_ns = node.pulse.heard_ns
+    if heard_ns is None or not node.pulse.probing(now_ns):
+        return 0
+    return heard_ns + SILENT_BEATS * node.timing.beat_ms * MS_NS
+
+
 def _next_claim(node: Node, now_ns: int) -> Claim:
-    standing = node.third_parties.answering_ns(now_ns) is not None
+    standing = node.third_parties.answer(now_ns, _silence_began_ns(node, now_ns))
     return Claim(int(standing), node.epoch + 1, rank(node.plan.number))
 
 

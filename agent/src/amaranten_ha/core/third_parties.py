@@ -48,17 +48,24 @@ class ThirdParties:
         """Say whether a gateway has answered since our start: only then its silence means much."""
         return self._gateway_ns is not None
 
-    def gateway_answers(self, now_ns: int) -> bool | None:
-        """Say whether a gateway answered lately; None if there is none to ask."""
+    def gateway_answers(self, now_ns: int, since_ns: int = 0) -> bool | None:
+        """Say whether a gateway answered lately and since a time; None if there is none to ask."""
         if not self._gateways:
             return None
-        return self._gateway_ns is not None and now_ns - self._gateway_ns < self._lasts_ns
+        return self._is_fresh(self._gateway_ns, now_ns, since_ns)
+
+    def answer(self, now_ns: int, since_ns: int = 0) -> bool:
+        """Say whether any third party answered lately and since a time."""
+        return self._is_fresh(self._answer_ns, now_ns, since_ns)
 
     def answering_ns(self, now_ns: int) -> int | None:
         """For how long third parties have been answering without a break; None if none does."""
-        if self._answer_ns is None or now_ns - self._answer_ns >= self._lasts_ns:
+        if not self.answer(now_ns):
             return None
         return now_ns - self._since_ns
+
+    def _is_fresh(self, answer_ns: int | None, now_ns: int, since_ns: int) -> bool:
+        return answer_ns is not None and answer_ns >= max(since_ns, now_ns - self._lasts_ns + 1)
 
     def to_ask(self, link: LinkPlan) -> list[IPAddress]:
         """Return whom to ask on a link: its gateways, and neighbours that we know of."""

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""More of the role table at work: standing, faults, conflicts, orders, restarts, damping, health.
+
+Two shipped engines in virtual time, one named story per test; what a rule must not do stands beside
+what it does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Callable
+
+import pytest
+from simulation import World
+from stories import news, reasons, settled
+
+from amaranten_ha.core import orders
+from amaranten_ha.core.beat import Role
+from amaranten_ha.core.timing import MS_NS
+
+PASSIVE, ACTIVE, STARTING, FAULT = Role.PASSIVE, Role.ACTIVE, Role.STARTING, Role.FAULT
+STRANGER = bytes.fromhex("0200000000aa")
+SHARED_LAN = ipaddress.ip_address("10.2.0.100")
+ALL_LINKS = range(1, 5)
+
+
+@pytest.fixture
+def world() -> World:
+    """A pair that knows no third party."""
+    return settled()
+
+
+# Standing and partitions
+
+
+def test_a_claim_without_standing_is_raised_when_a_third_party_answers() -> None:
+    world = settled(gateways=True)
+    assert world.machines[1].heart.claim.standing == 1
+    assert "third party answers" in reasons(world, 1) or "elected" in reasons(world, 1)
+    late = World(gateways=True)
+    late.cut_off = {(1, 4), (2, 4)}
+    late.run(4000)
+    assert late.roles() == (ACTIVE, PASSIVE)
+    assert late.machines[1].heart.claim.standing == 0
+    before = late.machines[1].heart.epoch
+    late.cut_off = set()
+    late.run(4000)
+    assert late.machines[1].heart.claim.standing == 1
+    assert late.machines[1].heart.epoch == before + 1
+    assert reasons(late, 1).count("third party answers") == 1
+
+
+def test_passive_reboots_behind_a_port_that_is_silent_for_35_seconds() -> None:
+    world = settled(gateways=True)
+    world.power_off(2)
+    world.run(500)
+    world.power_on(2)
+    world.partition(2)
+    world.cut_off = {(2, 4)}
+    world.run(35_000)
+    world.heal()
+    world.cut_off = set()
+    world.run(3000)
+    assert world.roles() == (ACTIVE, PASSIVE)
+    assert "yield to higher claim" not in reasons(world, 1)
+    assert world.nobody_forwards_ns == 0
+
+
+def test_the_passives_switch_loses_its_uplink_and_the_carrier_of_traffic_stays() -> None:
+    world = settled(gateways=True)
+    world.partition(2)
+    world.cut_off = {(2, 4)}
+    world.run(10_000)
+    assert world.roles() == (ACTIVE, ACTIVE)
+    assert world.machines[2].heart.claim.standing == 0
+    world.heal()
+    world.cut_off = set()
+    world.both_speak_ns = 0
+    world.run(3000)
+    assert world.roles() == (ACTIVE, PASSIVE)
+    assert "yield to higher claim" in reasons(world, 2)
+    assert "defend claim" in reasons(world, 1)
+    assert world.nobody_forwards_ns == 0
+    assert world.both_speak_ns <= 2 * 40 * MS_NS
+    for number in (1, 2):
+        (report,) = news(world, number, "dual-active")
+        assert "fw-a and fw-b were both active for" in report or "fw-b and fw-a" in report
+        assert "fw-b yielded after" in report
+        assert "nobody answered" in report and "third parties answered" in report
+
+
+def test_the_active_that_reaches_nobody_yields_to_the_one_that_carried_the_traffic() -> None:
+    world = settled(gateways=True)
+    world.partition(1)
+    world.cut_off = {(1, 4)}
+    world.run(10_000)
+    assert world.roles() == (ACTIVE, ACTIVE)
+    world.heal()
+    world.run(3000)
+    assert world.roles() == (PASSIVE, ACTIVE)
+
+
+def test_one_ethertype_is_dropped_while_arp_passes() -> None:
+    world = settled(gateways=True)
+    world.beats_dropped = {(number, link) for number in (1, 2) for link in ALL_LINKS}
+    world.run(30_000)
+    assert world.roles() == (ACTIVE, PASSIVE)
+    assert world.nobody_forwards_ns == world.both_forward_ns == 0
+    world.heal()
+    world.run(2000)
+    assert world.roles() == (ACTIVE, PASSIVE)
+
+
+def test_a_deaf_peer_that_reached_nobody_is_not_yielded_to() -> None:
+    world = settled(gateways=True)
+    world.frames_dropped = {(1, link) for link in ALL_LINKS}
+    world.cut_off = {(2, 4)}
+    world.run(15_000)
+    assert world.machines[2].role is ACTIVE
+    assert world.machines[1].role is ACTIVE
+    assert "yield: peer is deaf" not in reasons(world, 1)
+    world.heal()
+    world.run(2000)
+    assert world.roles() == (ACTIVE, PASSIVE)
+
+
+def test_a_deaf_peer_with_the_same_standing_is_yielded_to() -> None:
+    world = settled()
+    world.partition(1)
+    world.run(3000)
+    assert world.roles() == (ACTIVE, ACTIVE)
+    world.frames_dropped = {(2, link) for link in ALL_LINKS}
+    world.run(10_000)
+    assert world.machines[1].role is ACTIVE
+    assert world.machines[2].role is PASSIVE
+    assert {"yield: peer is deaf", "yield to higher claim"} & set(reasons(world, 2))
+
+
+def test_a_node_that_waits_for_its_peer_never_starts_isolated() -> None:
+    world = World()
+    world.power_off(2)
+    world.run(1)
+    node = world.machines[1].heart
+    node.plan = dataclasses.replace(node.plan, wait_for_peer=True)
+    world.run(20_000)
+    assert world.machines[1].role is STARTING
+    world.power_on(2)
+    world.run(2000)
+    assert sorted(world.roles()) == [PASSIVE, ACTIVE]
+
+
+# What a peer leaves behind
+
+
+@pytest.mark.parametrize(
+    ("leave", "reason"),
+    [
+        (lambda world: world.kill_heart(1, 400), "peer lost: agent restarted"),
+        (lambda world: world.farewell(1), "peer lost: farewell"),
+        (lambda world: setattr(world.machines[1], "stopped", True), "peer lost: agent"),
+        (lambda world: world.power_off(1), "peer lost: machine"),
+    ],
+)
+def test_each_way_to_go_is_told_apart(
+    world: World, leave: Callable[[World], None], reason: str
+) -> None:
+    """A killed heart whose restart is seen before three fenced answers is an agent lost, too."""
+    leave(world)
+    world.run(3000)
+    fired = reasons(world, 2)[-1]
+    assert fired == reason or (fired, reason) == ("peer lost: agent", "peer lost: agent restarted")
+    assert world.roles()[1] is ACTIVE
+
+
+def test_a_heart_that_comes_back_before_anybody_asked_is_an_agent_restarted(world: World) -> None:
+    world.kill_heart(1, 1)
+    world.run(3000)
+    assert reasons(world, 2)[-1] == "peer lost: agent restarted"
+    assert reasons(world, 1)[-1] == "peer is active"
+
+
+# Orders
+
+
+def test_force_hands_over_to_a_replica_that_is_behind_and_to_nobody_who_cannot(
+    world: World,
+) -> None:
+    world.synced = False
+    world.run(200)
+    giver = world.machines[1].heart
+    assert orders.switchover(giver, "operator", False, world.now_ns)
+    assert not orders.switchover(giver, "operator", True, world.now_ns)
+    world.run(500)
+    assert world.roles() == (PASSIVE, ACTIVE)
+    assert world.nobody_forwards_ns == 0
+    world.machines[1].heart.held = True
+    world.run(200)
+    refused = orders.switchover(world.machines[2].heart, "operator", True, world.now_ns)
+    assert refused == ["fw-a is held in maintenance"]
+
+
+def test_maintenance_of_the_active_hands_over_first_and_ends_by_itself(world: World) -> None:
+    node = world.machines[1].heart
+    until_ns = world.now_ns + 5000 * MS_NS
+    assert not orders.hold(node, until_ns, False, world.now_ns)
+    assert not node.held
+    world.run(500)
+    assert world.roles() == (PASSIVE, ACTIVE)
+    assert "switchover" in reasons(world, 1)
+    assert node.held
+    world.power_off(2)
+    world.run(3000)
+    assert node.role is PASSIVE
+    world.run(3000)
+    assert node.role is ACTIVE
+    assert news(world, 1, "held") == ["maintenance is over: its time has come"]
+
+
+def test_two_held_nodes_freeze_the_pair(world: World) -> None:
+    for number in (2, 1):
+        until_ns = world.now_ns + 60_000 * MS_NS
+        assert not orders.hold(world.machines[number].heart, until_ns, True, world.now_ns)
+        world.run(200)
+    assert world.roles() == (ACTIVE, PASSIVE)
+    world.power_off(1)
+    world.run(10_000)
+    assert world.machines[2].role is PASSIVE
+
+
+# Restarts
+
+
+@pytest.mark.parametrize("back_after_ms", [50, 300, 1000, 2900])
+def test_an_announced_restart_of_the_active_changes_nothing(
+    world: World, back_after_ms: int
+) -> None:
+    epoch = world.machines[1].heart.epoch
+    world.restart_heart(1, back_after_ms)
+    world.run(back_after_ms + 1000)
+    assert world.roles() == (ACTIVE, PASSIVE)
+    assert world.machines[1].heart.reason == "resumed"
+    assert world.machines[1].heart.epoch == epoch
+    assert world.nobody_forwards_ns == world.both_forward_ns == 0
+
+
+def test_a_restart_that_comes_too_late_is_not_resumed(world: World) -> None:
+    world.restart_heart(1, 5000)
+    world.run(7000)
+    assert world.roles() == (PASSIVE, ACTIVE)
+    assert "not resumed" in reasons(world, 1)
+    assert "resumed" not in reasons(world, 1)
+    assert world.both_forward_ns == 0
+
+
+def test_an_announced_restart_waits_for_the_gate_that_its_new_files_describe(world: World) -> None:
+    world.restart_heart(1, 100)
+    world.machines[1].fault = "gate: holds other rules than ours"
+    world.run(1000)
+    assert world.machines[1].role is STARTING
+    world.machines[1].fault = ""
+    world.run(500)
+    assert world.machines[1].heart.reason == "resumed"
+    assert world.nobody_forwards_ns == 0
