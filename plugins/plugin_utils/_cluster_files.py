@@ -239,6 +239,7 @@ def facts(cluster: Cluster, node: str) -> dict[str, t.Any]:
         "backup": cluster.backup,
         "nodes": list(cluster.nodes),
         "devices": devices,
+        "service_interfaces": [i.name for i in cluster.interfaces if i.role != "sync"],
         "config_digest": config_digest(cluster),
         "dns": {"servers": list(cluster.dns.servers), "search": list(cluster.dns.search)},
         "replication_port": cluster.replication_port,

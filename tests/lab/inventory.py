@@ -130,6 +130,44 @@ def ssh_arguments(plan: Plan) -> str:
     )
 
 
+def lab_command(plan: Plan, *words: str) -> str:
+    """A command of this lab, as the inventory's hard power switch of a node."""
+    prefix = f" --prefix {plan.prefix}" if plan.prefix else ""
+    root = "{{ inventory_dir }}/../.."
+    return f"cd {root} && .venv/bin/python -m tests.lab {' '.join(words)}{prefix}"
+
+
+def vantage_host(plan: Plan, host: str) -> dict[str, Value]:
+    """A host from which a drill looks at the pair: this machine, in the host's network."""
+    return {
+        "lab_namespace": plan.namespace(host),
+        "vantage_command": f"ip netns exec {plan.namespace(host)}",
+    }
+
+
+def drill_flows() -> list[Value]:
+    """The traffic of a drill in this lab: through the NAT, a port forward, and IPv6."""
+    ipv4, ipv6 = (address("server", "wan", family).partition("/")[0] for family in (4, 6))
+    out: dict[str, Value] = {"from": "client", "to": "server", "address": ipv4}
+    forward = shared_addresses("wan")[0].partition("/")[0]
+    return [
+        {"name": "udp through the NAT", "kind": "udp", **out},
+        {"name": "udp over IPv6", "kind": "udp", **out, "address": ipv6},
+        {"name": "tcp through the NAT", "kind": "tcp", **out},
+        {
+            "name": "tcp through the port forward",
+            "kind": "tcp",
+            "from": "server",
+            "to": "dmzhost",
+            "address": forward,
+            "port": 8001,
+            "connections": 50,
+        },
+        {"name": "a tcp stream", "kind": "bulk", **out},
+        {"name": "new tcp connections", "kind": "connects", **out},
+    ]
+
+
 def write_inventory(plan: Plan) -> Path:
     """Write the inventory; its path."""
     firewalls: dict[str, Value] = {}
@@ -137,6 +175,8 @@ def write_inventory(plan: Plan) -> Path:
         firewalls[node] = {
             "ansible_host": plan.address_name(node),
             "lab_address": address(node, "mgmt").partition("/")[0],
+            "ha_power_off_command": lab_command(plan, "power-off", node),
+            "ha_power_on_command": lab_command(plan, "boot", node),
         }
     settings: dict[str, Value] = {
         "ansible_user": "root",
@@ -147,11 +187,12 @@ def write_inventory(plan: Plan) -> Path:
         "ha_cluster": cluster(),
         "edge_port_forwards": port_forwards(),
     }
-    vantage: dict[str, Value] = {host: {"lab_namespace": plan.namespace(host)} for host in HOSTS}
+    vantage: dict[str, Value] = {host: vantage_host(plan, host) for host in HOSTS}
     groups: dict[str, Value] = {
         "firewalls": {"hosts": firewalls, "vars": settings},
         "vantage": {"hosts": vantage, "vars": {"ansible_connection": "local"}},
     }
+    top: dict[str, Value] = {"children": groups, "vars": {"drill_flows": drill_flows()}}
     path = plan.build / "inventory.yml"
-    path.write_text(HEADER.format(name=plan.name) + yaml({"all": {"children": groups}}))
+    path.write_text(HEADER.format(name=plan.name) + yaml({"all": top}))
     return path

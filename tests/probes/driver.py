@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol
 
-HERE = Path(__file__).resolve().parent
+PROGRAMS = Path(__file__).resolve().parents[2] / "roles/drill/files"
 UDP_PORT, TCP_PORT = 7000, 7001
 
 
@@ -39,7 +39,7 @@ class Probe:
         self._ready = threading.Event()
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the probe)
         self._process = place.popen(
-            ["/usr/bin/python3", "-I", str(HERE / program), *words],
+            ["/usr/bin/python3", "-I", str(PROGRAMS / program), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -69,11 +69,12 @@ def status(
 
 
 def events(found: Iterable[Event], now_ns: int, wall_ns: int) -> list[dict[str, Any]]:
-    """Return events with their age and their time of day (seconds since 1970)."""
+    """Return events with their time on the monotonic clock, their age and their time of day."""
     return [
         {
             "kind": event.kind,
             "text": event.text,
+            "at_ns": event.at_ns,
             "age_s": round((now_ns - event.at_ns) / 1e9, 3),
             "time": round((wall_ns - (now_ns - event.at_ns)) / 1e9, 3),
         }

@@ -23,11 +23,15 @@ REQUEST = struct.Struct("!8sQQ")
 MAGIC = b"ha-probe"
 COUNT_MAX = 2_000_000
 PROGRESS_NS = 100_000_000
+BIN_NS = 10_000_000
+GAP_NS = 5_000_000
+GAPS_MAX = 200
 
 
 def is_pipe(stream):
     """Whether somebody holds the other end of standard input and can close it."""
-    return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    mode = os.fstat(stream.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 class Probe:
@@ -46,6 +50,7 @@ class Probe:
         self.longest_ns = 0
         self.longest_at_ns = 0
         self.last_answer_ns = 0
+        self.gaps = []
 
     def ask(self, now_ns):
         """Send the next request; a way that is shut just now counts as a lost packet."""
@@ -75,10 +80,17 @@ class Probe:
                 self.doubled += 1
                 continue
             self.answered_ns[number] = now_ns
-            if self.last_answer_ns and now_ns - self.last_answer_ns > self.longest_ns:
-                self.longest_ns = now_ns - self.last_answer_ns
-                self.longest_at_ns = self.last_answer_ns
+            if self.last_answer_ns:
+                self.note_gap(self.last_answer_ns, now_ns)
             self.last_answer_ns = now_ns
+
+    def note_gap(self, begin_ns, end_ns):
+        """Remember the longest silence, and those that are worth a look."""
+        if end_ns - begin_ns > self.longest_ns:
+            self.longest_ns = end_ns - begin_ns
+            self.longest_at_ns = begin_ns
+        if end_ns - begin_ns > max(GAP_NS, 2 * self.every_ns) and len(self.gaps) < GAPS_MAX:
+            self.gaps.append([begin_ns, end_ns])
 
     def progress(self, now_ns):
         """What is worth telling while it runs."""
@@ -91,6 +103,15 @@ class Probe:
             "longest_ms": round(self.longest_ns / 1e6, 1),
         }
 
+    def bins(self):
+        """Answers in each hundredth of a second, from the first request on."""
+        if not self.sent_ns:
+            return []
+        counts = [0] * ((time.monotonic_ns() - self.sent_ns[0]) // BIN_NS + 1)
+        for at_ns in self.answered_ns.values():
+            counts[(at_ns - self.sent_ns[0]) // BIN_NS] += 1
+        return counts
+
     def result(self):
         """What is worth keeping when it is over."""
         trips = sorted(at - self.sent_ns[number] for number, at in self.answered_ns.items())
@@ -102,6 +123,9 @@ class Probe:
             "packets_lost": len(self.sent_ns) - len(self.answered_ns),
             "silence_ms": round(self.longest_ns / 1e6, 1),
             "silence_from_ns": self.longest_at_ns,
+            "began_ns": self.sent_ns[0] if self.sent_ns else 0,
+            "answered_per_10ms": self.bins(),
+            "gaps_ns": self.gaps,
             "send_gap_ms": round(gap_ns / 1e6, 1),
             "refused": self.refused,
             "doubled": self.doubled,
@@ -136,6 +160,8 @@ class Probe:
         while len(self.answered_ns) < len(self.sent_ns) and time.monotonic_ns() < last_ns:
             select.select([self.socket], [], [], 0.05)
             self.hear()
+        if self.last_answer_ns and len(self.sent_ns) - 1 not in self.answered_ns:
+            self.note_gap(self.last_answer_ns, time.monotonic_ns())
 
 
 def main():

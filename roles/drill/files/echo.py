@@ -22,7 +22,8 @@ DRAIN_MAX = 256
 
 def is_pipe(stream):
     """Whether somebody holds the other end of standard input and can close it."""
-    return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    mode = os.fstat(stream.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 class Echo:

@@ -28,7 +28,8 @@ STUCK_NS = 50_000_000
 
 def is_pipe(stream):
     """Whether somebody holds the other end of standard input and can close it."""
-    return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    mode = os.fstat(stream.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 @dataclass

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The two nodes as a drill handles them: asked, watched, broken on purpose, and healed.
+
+The run enters.  Whatever breaks a node for longer than a moment goes through `Fault`, which arms
+the timer that undoes it before it does it, and undoes it itself when it is left in whatever way.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import time
+import typing as t
+
+from ansible_collections.amaranten.ha.plugins.plugin_utils import _drill_catalogue as catalogue
+from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_catalogue import (
+    Device,
+    Drill,
+    Target,
+)
+from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_program import (
+    DrillError,
+    Program,
+    clock_offset_ns,
+)
+from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_sessions import (
+    AnySession,
+    SshSession,
+    open_session,
+    run,
+)
+
+TOOL = "/usr/sbin/amaranten-ha"
+WATCH_S = 600
+# The timer that undoes a fault fires this long after the controller should have done it.
+UNDO_SPARE_S = 10
+# Without a sync, as when the power fails.
+RESET = "echo 1 > /proc/sys/kernel/sysrq; echo b > /proc/sysrq-trigger"
+
+
+class DrillNode:
+    """One node of the pair."""
+
+    def __init__(self, name: str, variables: t.Mapping[str, t.Any], python: str) -> None:
+        self.name = name
+        self._variables = variables
+        self._python = python
+        self.session: AnySession = open_session(name, variables)
+        self.watchers: list[tuple[Program, int]] = []
+        """Each watcher with the offset of its clock: a node that rebooted has another one."""
+        self.macs: dict[str, str] = {}
+        self.error_ns = 0
+
+    def status(self) -> dict[str, t.Any]:
+        """What its agent says, or nothing."""
+        try:
+            code, said = run(self.session, f"{TOOL} status --json", 10)
+        except DrillError:
+            return {}
+        try:
+            found = json.loads(said) if code == 0 else {}
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def run(self, command: str) -> str:
+        """Run a command that must succeed; what it printed."""
+        code, said = run(self.session, command)
+        if code != 0:
+            raise DrillError(f"`{command}` failed on {self.name}: {said or 'without a word'}.")
+        return said
+
+    def look(self, status: t.Mapping[str, t.Any]) -> None:
+        """Find the hardware addresses of its interfaces."""
+        for name, link in status["links"].items():
+            path = shlex.quote(f"/sys/class/net/{link['device']}/address")
+            self.macs[name] = self.run(f"cat {path}")
+
+    def watch(self, holder: str) -> None:
+        """Have everything told that happens there, from now on; takes the lock of drills."""
+        offset_ns, self.error_ns = clock_offset_ns(self.session, self._python)
+        words = ("--seconds", str(WATCH_S), "--holder", holder)
+        watcher = Program(self.session, "node_watch.py", *words, python=self._python)
+        self.watchers.append((watcher, offset_ns))
+        watcher.wait_ready()
+
+    def watched_again(self, holder: str, timeout_s: float) -> None:
+        """Come back to a node whose session has ended, as soon as it answers."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if isinstance(self.session, SshSession) and not self.session.alive():
+                self.session.close()
+                try:
+                    self.session = open_session(self.name, self._variables)
+                except DrillError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(1)
+                    continue
+            try:
+                self.watch(holder)
+            except DrillError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+                continue
+            return
+
+    def in_container(self) -> bool:
+        """Whether its kernel is not its own."""
+        return run(self.session, "systemd-detect-virt --quiet --container")[0] == 0
+
+    def command(self, key: str) -> str:
+        """A command of the inventory that the controller runs for this node."""
+        return str(self._variables.get(key, "") or "")
+
+    def close(self) -> None:
+        """End the watchers, which gives the lock back."""
+        for watcher, _offset_ns in self.watchers:
+            watcher.close()
+        self.session.close()
+
+
+class Fault:
+    """A fault on a node, or on both, and its end."""
+
+    def __init__(
+        self,
+        drill: Drill,
+        nodes: t.Sequence[DrillNode],
+        targets: t.Sequence[Target],
+        lasts_s: float,
+    ) -> None:
+        self._drill = drill
+        self._nodes = list(nodes)
+        self._targets = list(targets)
+        self._spare_s = round(lasts_s) + UNDO_SPARE_S
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._begun: list[tuple[DrillNode, Target]] = []
+
+    def check(self) -> None:
+        """Refuse what cannot be undone, before anything is touched."""
+        if self._drill.name != "power":
+            return
+        node = self._nodes[0]
+        off, on = node.command("ha_power_off_command"), node.command("ha_power_on_command")
+        if off and not on:
+            raise DrillError(
+                f"ha_power_on_command is missing for {node.name}, expected the command that gives "
+                "the power back which ha_power_off_command takes."
+            )
+        if not off and node.in_container():
+            raise DrillError(
+                f"{node.name} is a container, where a reset by sysrq would hit its host, expected "
+                "ha_power_off_command and ha_power_on_command."
+            )
+
+    def begin(self) -> int:
+        """Break it; the moment just before, on our clock."""
+        drill = self._drill
+        for node, target in zip(self._nodes, self._targets, strict=True):
+            if drill.undo:
+                node.run(catalogue.armed(drill.undo(target), self._spare_s))
+        if drill.name == "power":
+            return self._power_off(self._nodes[0])
+        at_ns = time.monotonic_ns()
+        for node, target in zip(self._nodes, self._targets, strict=True):
+            assert drill.inject is not None
+            self._begun.append((node, target))
+            node.run(drill.inject(target))
+        return at_ns
+
+    def _power_off(self, node: DrillNode) -> int:
+        off, on = node.command("ha_power_off_command"), node.command("ha_power_on_command")
+        if not off:
+            at_ns = time.monotonic_ns()
+            node.session.start(f"/bin/sh -c {shlex.quote(RESET)}")
+            return at_ns
+        # Outlives this process, so that the power comes back also when the controller is killed.
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", f"sleep {self._spare_s}; {on}"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        at_ns = time.monotonic_ns()
+        self._begun.append((node, self._targets[0]))
+        controller(off, "ha_power_off_command")
+        return at_ns
+
+    def end(self) -> list[str]:
+        """Undo it; what could not be undone from here, in sentences."""
+        problems = []
+        for node, target in self._begun:
+            try:
+                if self._drill.name == "power":
+                    self._power_on(node)
+                elif self._drill.undo:
+                    run(node.session, catalogue.healed(self._drill.undo(target)))
+            except DrillError as problem:
+                problems.append(f"{problem} Its own timer undoes it after {self._spare_s} s.")
+        self._begun = []
+        return problems
+
+    def _power_on(self, node: DrillNode) -> None:
+        if self._guard is not None:
+            self._guard.terminate()
+            self._guard.wait()
+            controller(node.command("ha_power_on_command"), "ha_power_on_command")
+
+
+def controller(command: str, name: str) -> None:
+    """Run a command of the inventory on the controller."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise DrillError(f"{name} failed: {said[-1] if said else f'exit code {done.returncode}'}.")
+
+
+def targets_of(
+    drill: Drill, nodes: t.Mapping[str, DrillNode], status: t.Mapping[str, t.Any], interface: str
+) -> tuple[list[DrillNode], list[Target]]:
+    """The nodes that a drill breaks, and what its commands need to know of them."""
+    active = next(name for name in nodes if status[name]["role"] == "active")
+    passive = next(name for name in nodes if name != active)
+    names = [active, passive] if drill.both_nodes else [active if drill.on == "active" else passive]
+    found = []
+    for name in names:
+        peer = passive if name == active else active
+        devices = tuple(
+            Device(link, each["device"], nodes[peer].macs[link], each["role"] == "sync")
+            for link, each in status[name]["links"].items()
+        )
+        found.append(Target(devices, interface))
+    return [nodes[name] for name in names], found
