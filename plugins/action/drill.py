@@ -71,8 +71,7 @@ class ActionModule(ActionBase):
         try:
             result.update(self.drill(asked, hosts, vantage))
         except DrillError as problem:
-            text = str(problem)
-            result.update(failed=True, msg=text[:1].upper() + text[1:])
+            result.update(failed=True, msg=str(problem))
         finally:
             signal.signal(signal.SIGTERM, previous)
         return result
@@ -103,16 +102,16 @@ class ActionModule(ActionBase):
             if self._task.check_mode:
                 return self.plan(asked, reasons)
             if reasons:
-                raise DrillError(f"the pair is not ready for a drill: {'; '.join(reasons)}.")
+                raise DrillError(f"The pair is not ready for a drill: {'; '.join(reasons)}.")
             for name in sorted({h for flow in asked.flows for h in (flow.client, flow.server)}):
                 sessions[name] = open_session(name, vantage[name])
             for name, node in nodes.items():
                 node.look(statuses[name])
-            reports = self.reports(asked, nodes, sessions)
+            reports, broken_off = self.reports(asked, nodes, sessions)
         finally:
             for session in [*nodes.values(), *sessions.values()]:
                 session.close()
-        return self.verdict(asked, reports)
+        return self.verdict(asked, reports, broken_off)
 
     def plan(self, asked: request.Request, reasons: list[str]) -> dict[str, t.Any]:
         """What would be done, and whether the pair is ready for it."""
@@ -134,8 +133,8 @@ class ActionModule(ActionBase):
         asked: request.Request,
         nodes: dict[str, DrillNode],
         sessions: dict[str, AnySession],
-    ) -> list[Report]:
-        """Run them."""
+    ) -> tuple[list[Report], str]:
+        """Run them; why the last one came to no end, if so: those before it are kept."""
         holder = f"from {os.uname().nodename}, since {time.strftime('%H:%M:%S')}"
         found = []
         for number, drill in enumerate(asked.drills, start=1):
@@ -146,15 +145,21 @@ class ActionModule(ActionBase):
                 Display().display(f"[{title}, {time.monotonic() - began:5.1f} s] {text}")
 
             run = DrillRun(drill, asked, nodes, sessions, holder, show)
-            found.append(run.run())
+            try:
+                found.append(run.run())
+            except DrillError as problem:
+                return found, f"{drill.name}: {problem}"
             for check in found[-1].checks:
                 show(("ok      " if check.ok else "FAILED  ") + check.sentence)
-        return found
+        return found, ""
 
-    def verdict(self, asked: request.Request, reports: list[Report]) -> dict[str, t.Any]:
+    def verdict(
+        self, asked: request.Request, reports: list[Report], broken_off: str
+    ) -> dict[str, t.Any]:
         """The task's result."""
-        written = report.write(asked, reports)
-        failed = [
+        written = report.write(asked, reports, broken_off)
+        failed = [broken_off] if broken_off else []
+        failed += [
             f"{each.drill}: {check.sentence}"
             for each in reports
             for check in each.checks
@@ -193,4 +198,4 @@ ARGUMENTS = {
 def interrupted(number: int, frame: object) -> None:
     """The play is being ended: leave in order."""
     del frame
-    raise DrillError(f"the drill was broken off by signal {number}.")
+    raise DrillError(f"The drill was broken off by signal {number}.")

@@ -11,8 +11,8 @@ module: drill
 short_description: A failover or switchover on purpose, under measured traffic
 description:
   - Causes one fault, or several one after the other, on a pair that is ready, and measures what
-    traffic between vantage hosts went through. Undoes the fault, waits until the pair is whole, hands
-    the active role back to where it was, and judges the figures by a budget.
+    traffic between vantage hosts went through. Undoes the fault, waits until the pair is whole,
+    hands the active role back, and judges the figures by a budget.
   - Runs on the controller, once for the pair, over SSH sessions of its own. It reaches nodes and
     vantage hosts by the variables that the inventory has for Ansible's SSH connection; a host with
     C(ansible_connection=local) is this machine.
@@ -42,8 +42,8 @@ options:
       - V(switchover) asks the active node to hand over.
       - V(crash) kills the heart of the active node, V(hang) stops it for a while.
       - V(power) cuts the power of the active node by C(ha_power_off_command) of the inventory and
-        gives it back by C(ha_power_on_command), both run on the controller; without them the node is
-        reset by sysrq, which is refused in a container.
+        gives it back by C(ha_power_on_command), both run on the controller; without them the node
+        is reset by sysrq, which is refused in a container.
       - V(link) takes an interface of the active node down for a while. No role is expected to move.
       - V(isolate) lets the nodes not hear each other, so that both become active for a while.
       - V(sync_cut) cuts replication, not heartbeats.
@@ -51,7 +51,7 @@ options:
     type: str
     required: true
   interfaces:
-    description: The logical names of the pair's service interfaces; the first is the one of V(link).
+    description: Logical names of the pair's service interfaces; the first is the one of V(link).
     type: list
     elements: str
     required: true
@@ -118,7 +118,7 @@ EXAMPLES = r"""
     confirmed: [drill_confirm_power]
     flows:
       - {name: nat, kind: udp, from: client, to: server, address: 198.51.100.100}
-      - {name: ssh-like, kind: tcp, from: client, to: server, address: 198.51.100.100, connections: 50}
+      - {name: ssh-like, kind: tcp, from: client, to: server, address: 198.51.100.100}
 """
 
 RETURN = r"""

@@ -64,14 +64,16 @@ def ticks(right_ms: float) -> list[dict[str, t.Any]]:
 
 def flow(plot: t.Mapping[str, t.Any], right_ms: float) -> dict[str, t.Any]:
     """A flow as the outline of its bins."""
-    top = max(plot["values"], default=0) or 1
+    ordered = sorted(plot["values"])
+    # A burst after a stall would flatten all the rest.
+    top = ordered[int(len(ordered) * 0.98)] or ordered[-1] or 1
     points = [f"0,{HEIGHT:g}"]
     last_x = 0.0
     for number, value in enumerate(plot["values"]):
         begin = plot["from_ms"] + number * BIN_MS
         if begin + BIN_MS < LEFT_MS or begin > right_ms:
             continue
-        y = round(HEIGHT * (1 - value / top), 1)
+        y = round(HEIGHT * (1 - min(value / top, 1)), 1)
         last_x = place(begin + BIN_MS, right_ms)
         points += [f"{place(begin, right_ms):g},{y:g}", f"{last_x:g},{y:g}"]
     points.append(f"{last_x:g},{HEIGHT:g}")

@@ -116,7 +116,7 @@ class Program:
             if "locked" in said:
                 holder = said["locked"] or "of unknown origin"
                 raise DrillError(
-                    f"another drill of this pair is under way ({holder}), expected one at a time."
+                    f"Another drill of this pair is under way ({holder}), expected one at a time."
                 )
         if self.ended or not (self.said or self.progress or self.result):
             raise DrillError(f"{self.program} on {self.host} is not at work: {self._complaint()}.")
@@ -154,7 +154,7 @@ def clock_offset_ns(session: Session, python: str, rounds: int = 15) -> tuple[in
             deadline = time.monotonic() + 10
             while len(clock.said) <= number:
                 if time.monotonic() > deadline or clock.ended:
-                    raise DrillError(f"the clock of {session.name} cannot be read.")
+                    raise DrillError(f"The clock of {session.name} cannot be read.")
                 time.sleep(0.0005)
             said = clock.said[number]
             trip_ns = said["heard_ns"] - sent_ns

@@ -38,8 +38,11 @@ class Written:
     earlier: dict[str, list[float]] = field(default_factory=dict)
 
 
-def write(asked: Request, reports: t.Sequence[Report]) -> Written:
-    """Write what was asked for; DrillError if it cannot be written."""
+def write(asked: Request, reports: t.Sequence[Report], broken_off: str) -> Written:
+    """Write what was asked for; DrillError if it cannot be written.
+
+    `broken_off` says why the last drill came to no end; empty if all did.
+    """
     written = Written()
     try:
         if asked.history:
@@ -48,16 +51,16 @@ def write(asked: Request, reports: t.Sequence[Report]) -> Written:
         if asked.report:
             os.makedirs(asked.report, exist_ok=True)
             for name, text in (
-                ("report.html", html(reports, written.earlier)),
-                ("report.json", as_json(reports)),
-                ("report.xml", junit(reports)),
+                ("report.html", html(reports, written.earlier, broken_off)),
+                ("report.json", as_json(reports, broken_off)),
+                ("report.xml", junit(reports, broken_off)),
             ):
                 path = os.path.join(asked.report, name)
                 put(path, text)
                 written.paths.append(path)
     except OSError as problem:
         raise DrillError(
-            f"the drill is over, but its report cannot be written: {problem.filename}: "
+            f"The drill is over, but its report cannot be written: {problem.filename}: "
             f"{problem.strerror}."
         ) from problem
     return written
@@ -128,17 +131,18 @@ def summary(reports: t.Sequence[Report], before: t.Mapping[str, t.Sequence[float
     return lines
 
 
-def as_json(reports: t.Sequence[Report]) -> str:
+def as_json(reports: t.Sequence[Report], broken_off: str) -> str:
     """Everything, for programs."""
     found = {
         "format": FORMAT,
-        "ok": all(each.ok for each in reports),
+        "ok": not broken_off and all(each.ok for each in reports),
+        "broken_off": broken_off,
         "drills": [each.data() for each in reports],
     }
     return json.dumps(found, indent=1) + "\n"
 
 
-def junit(reports: t.Sequence[Report]) -> str:
+def junit(reports: t.Sequence[Report], broken_off: str) -> str:
     """Each demand of each drill as a test case."""
     suites = ElementTree.Element("testsuites", name="amaranten.ha drill")
     for each in reports:
@@ -153,12 +157,18 @@ def junit(reports: t.Sequence[Report]) -> str:
             )
             if not check.ok:
                 ElementTree.SubElement(case, "failure", message=check.sentence)
+    if broken_off:
+        suite = ElementTree.SubElement(suites, "testsuite", name="drill", tests="1", errors="1")
+        case = ElementTree.SubElement(suite, "testcase", classname="drill", name="end")
+        ElementTree.SubElement(case, "error", message=broken_off)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(
         suites, encoding="unicode"
     )
 
 
-def html(reports: t.Sequence[Report], before: t.Mapping[str, t.Sequence[float]]) -> str:
+def html(
+    reports: t.Sequence[Report], before: t.Mapping[str, t.Sequence[float]], broken_off: str
+) -> str:
     """The page for people."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
@@ -174,4 +184,6 @@ def html(reports: t.Sequence[Report], before: t.Mapping[str, t.Sequence[float]])
         for each in reports
     ]
     template = environment.get_template("report.html.j2")
-    return template.render(drills=drills, ok=all(each.ok for each in reports))
+    return template.render(
+        drills=drills, ok=not broken_off and all(each.ok for each in reports), broken_off=broken_off
+    )

@@ -113,7 +113,7 @@ class DrillRun:
             seen = self._traffic.finish()
             after = self.statuses()
             if self._request.restore and whole:
-                self._restore(active_of(before), active_of(after))
+                problems += self._restore(active_of(before), active_of(after))
             return self._report(began, zero_ns, before, after, seen, whole, problems)
         finally:
             self._leave()
@@ -161,13 +161,18 @@ class DrillRun:
             time.sleep(0.3)
         return False
 
-    def _restore(self, before: str, after: str) -> None:
+    def _restore(self, before: str, after: str) -> list[str]:
+        """Hand the active role back; what went wrong in doing so, in sentences."""
         if before == after:
-            return
+            return []
         self._show(f"handing back to {before}")
-        self._nodes[after].run(f"{TOOL} switchover --reason 'drill is over'")
-        if not self._await_whole():
-            raise DrillError(f"the pair is not ready again {WHOLE_S} s after the hand-over back.")
+        try:
+            self._nodes[after].run(f"{TOOL} switchover --reason 'drill is over'")
+        except DrillError as problem:
+            return [str(problem)]
+        if self._await_whole():
+            return []
+        return [f"The pair is not ready again {WHOLE_S} s after the hand-over back."]
 
     def _leave(self) -> None:
         if self._fault is not None:
@@ -273,4 +278,4 @@ def refuse_unready(statuses: t.Mapping[str, t.Mapping[str, t.Any]]) -> None:
     """Raise DrillError unless the pair is ready."""
     reasons = why_unready(statuses)
     if reasons:
-        raise DrillError(f"the pair is not ready for a drill: {'; '.join(reasons)}.")
+        raise DrillError(f"The pair is not ready for a drill: {'; '.join(reasons)}.")

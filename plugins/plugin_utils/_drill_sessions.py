@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import subprocess
 import threading
@@ -153,11 +154,11 @@ class SshSession:
 
         transport = self._client.get_transport()
         if transport is None or not transport.is_active():
-            raise DrillError(f"the SSH session to {self.name} is gone.")
+            raise DrillError(f"The SSH session to {self.name} is gone.")
         try:
             channel = transport.open_session(timeout=CONNECT_S)
         except (OSError, paramiko.SSHException, EOFError) as problem:
-            raise DrillError(f"the SSH session to {self.name} is gone: {problem}.") from problem
+            raise DrillError(f"The SSH session to {self.name} is gone: {problem}.") from problem
         prefix = "sudo -n -- /bin/sh -c " if self._options.become else ""
         return SshChannel(channel, prefix + (shlex.quote(command) if prefix else command))
 
@@ -191,8 +192,8 @@ class SshOptions:
             word = words.pop(0)
             value = word[2:] or (words.pop(0) if words and word[:1] == "-" else "")
             if word[:2] == "-o" and value:
-                key, _equals, rest = value.replace(" ", "=", 1).partition("=")
-                self.options.setdefault(key.lower(), rest)
+                key, rest = re.split("[= ]", value + " ", maxsplit=1)
+                self.options.setdefault(key.lower(), rest.strip())
             elif word[:2] == "-i":
                 self.key_file = self.key_file or value
             elif word[:2] in ("-J", "-F", "-p", "-l"):

@@ -21,6 +21,11 @@ CHANGES = {
 }
 
 
+# Silences of a flow that are worth a line: the longest ones, and none that is mere jitter.
+GAP_MS_MIN = 20.0
+GAPS_MAX = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """Something that happened, in milliseconds from the fault; who says so, and what."""
@@ -69,9 +74,12 @@ def _said(key: str, value: object) -> str:
 def of_flow(
     name: str, host: str, result: t.Mapping[str, t.Any], offset_ns: int, zero_ns: int
 ) -> list[Moment]:
-    """The silences of a flow: the last answer before, and the first one after."""
+    """The longest silences of a flow: the last answer before, and the first one after."""
     found = []
-    for begin_ns, end_ns in result.get("gaps_ns", []):
+    gaps = sorted(result.get("gaps_ns", []), key=lambda gap: gap[0] - gap[1])[:GAPS_MAX]
+    for begin_ns, end_ns in gaps:
+        if end_ns - begin_ns < GAP_MS_MIN * 1e6:
+            continue
         begin, end = ((at + offset_ns - zero_ns) / 1e6 for at in (begin_ns, end_ns))
         found.append(Moment(round(begin, 1), host, "traffic", f"{name}: last answer"))
         text = f"{name}: answers again after {end - begin:.1f} ms"

@@ -86,7 +86,7 @@ class Traffic:
             ports = {flow.to_port for flow in flows if (flow.kind == "udp") is udp}
             if len(ports) > 1:
                 raise DrillError(
-                    f"the flows to {server} want the {option[2:].upper()} ports "
+                    f"The flows to {server} want the {option[2:].upper()} ports "
                     f"{' and '.join(map(str, sorted(ports)))}, expected one to_port for each kind."
                 )
             words += [option, str(next(iter(ports), 0))]
