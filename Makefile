@@ -44,7 +44,7 @@ demo: ## deploy the pair in the lab, cut the active node's power under traffic, 
 pytest := $(python) -m pytest -c pyproject.toml --rootdir .
 
 test: ## everything: units, house, lint, sanity, kernels, lab; one closing line
-	@tools/apt-need lab kernels
+	@tools/apt-need lab kernels browser
 	@python3 -m tests.lab image & image=$$!; \
 		$(MAKE) --no-print-directory agent packages || { wait $$image; exit 1; }; wait $$image
 	@$(pytest) agent/tests tests/house tests/tools tests/bench tests/gatekeeping tests/kernels tests/integration
@@ -57,7 +57,7 @@ test-kernels: venv agent ## the kernel facts on the kernels of Debian 12 and 13,
 	@$(pytest) -v tests/kernels
 
 test-lab: venv agent packages ## deploy, failover, return, switchover, lease: in a lab of its own
-	@tools/apt-need lab
+	@tools/apt-need lab browser
 	@$(pytest) -v tests/integration
 
 bench-gate: venv ## what gate and heart cost: forwarding rate, processor, memory, a flood, the start

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Drills on a deployed pair: the plan, a switchover with its report, and what is refused.
+
+The report is opened in a real browser, as its reader would.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.integration import deployment, steps
+from tests.lab import Lab
+from tests.lab.plan import ROOT
+
+LOCK = "/run/amaranten-ha-drill.lock"
+BROWSER = "chromium"
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+def drill(lab: Lab, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the playbook as an operator does."""
+    command = [str(deployment.PLAYBOOK), "-i", str(lab.inventory), "playbooks/drill.yml", *words]
+    return subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+
+
+def test_check_mode_says_the_plan_and_breaks_nothing(pair: Lab) -> None:
+    holder = steps.ready(pair)
+    before = steps.epoch(pair)
+    done = drill(pair, "-e", "drill=crash", "--check")
+    assert done.returncode == 0, done.stdout
+    assert "crash: kills the heart of the active node" in done.stdout
+    assert "the pair is ready" in done.stdout
+    assert steps.ready(pair) == holder
+    assert steps.epoch(pair) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("-e", "drill=explode"), "explode"),
+        (("-e", "drill=power"), "drill_confirm_power is missing, expected true"),
+        (("-e", "drill=link", "-e", "drill_interface=attic"), "drill_interface is 'attic'"),
+        (("-e", "drill=crash", "-e", '{"drill_budget": {"pain": 1}}'), "drill_budget.pain is 1"),
+    ],
+)
+def test_bad_requests_are_refused_in_a_sentence(
+    pair: Lab, words: tuple[str, ...], sentence: str
+) -> None:
+    before = steps.epoch(pair)
+    done = drill(pair, *words)
+    assert done.returncode == 2
+    assert sentence in done.stdout
+    assert steps.epoch(pair) == before
+
+
+def test_a_second_drill_is_refused_while_one_holds_the_pair(pair: Lab) -> None:
+    steps.ready(pair)
+    before = steps.epoch(pair)
+    script = f"exec flock -x {LOCK} sleep 60"
+    with pair.node("fw-a").popen(["sh", "-c", script], stdin=subprocess.DEVNULL) as holding:
+        try:
+            steps.until(
+                "the lock is held",
+                lambda: pair.node("fw-a").run(["flock", "-n", LOCK, "true"]).returncode != 0,
+            )
+            done = drill(pair, "-e", "drill=crash")
+        finally:
+            holding.terminate()
+    assert done.returncode == 2
+    assert "Another drill of this pair is under way" in done.stdout
+    assert steps.epoch(pair) == before
+
+
+def test_a_crash_is_measured_and_its_report_can_be_read(pair: Lab, tmp_path: Path) -> None:
+    holder = steps.ready(pair)
+    done = drill(
+        pair, "-e", "drill=crash", "-e", f"drill_report={tmp_path}", "-e", "drill_restore=false"
+    )
+    assert (tmp_path / "report.json").exists(), done.stdout
+    found = json.loads((tmp_path / "report.json").read_text())
+    (run,) = found["drills"]
+    assert {check["name"]: check["ok"] for check in run["checks"]}["roles"], done.stdout
+    assert run["measured"]["connections"] == 251
+    assert run["measured"]["connections_lost"] == 0
+    assert run["measured"]["dual_active_ms"] == 0
+    assert any("-> active: peer lost" in moment["text"] for moment in run["moments"])
+    assert steps.ready(pair) == steps.other(holder)
+    suites = ElementTree.parse(tmp_path / "report.xml").getroot()
+    assert [suite.get("name") for suite in suites] == ["crash"]
+    assert "crash" in rendered(tmp_path / "report.html")
+
+
+def rendered(page: Path) -> str:
+    """The page as a browser has it after loading, outlines of the flows included."""
+    if shutil.which(BROWSER) is None:
+        pytest.fail(f"{BROWSER} is not installed: run tools/apt-need browser")
+    words = [BROWSER, *FLAGS, f"--user-data-dir={page.parent / 'profile'}", "--dump-dom"]
+    done = subprocess.run(
+        [*words, page.as_uri()], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.count('class="area"') == 3
+    return done.stdout
