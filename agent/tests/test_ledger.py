@@ -5,11 +5,20 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from sync_samples import tcp_entry
+from sync_samples import tcp_entry, udp_entry
 
 from amaranten_ha.core import flow
-from amaranten_ha.core.ledger import Ledger, Mark, MarkKind, Op
+from amaranten_ha.core.ledger import (
+    CROWD,
+    HOLD_LOADED_NS,
+    HOLD_NS,
+    Ledger,
+    Mark,
+    MarkKind,
+    Op,
+)
 
+LATER = 10**18
 KEYS = [flow.parse(tcp_entry(sport=sport)).key for sport in range(1000, 1005)]
 
 
@@ -19,7 +28,7 @@ def at(number: int, state: int) -> flow.Entry:
 
 def told(ledger: Ledger, peer: dict[bytes, int]) -> None:
     """Apply everything that is pending, as strictly as a kernel does."""
-    while (taken := ledger.take(1)) is not None:
+    while (taken := ledger.take(1, LATER)) is not None:
         if isinstance(taken, Mark):
             continue
         for op, payload in taken:
@@ -70,14 +79,14 @@ def test_born_and_dead_in_the_window_is_never_told() -> None:
     ledger.upsert(at(0, 3), 5, known=False)
     ledger.upsert(at(0, 8), 6, known=True)
     ledger.delete(KEYS[0], 7)
-    assert ledger.take(10_000) is None
+    assert ledger.take(10_000, LATER) is None
 
 
 def test_a_successor_of_the_same_tuple_is_a_replacement() -> None:
     ledger = Ledger()
     ledger.delete(KEYS[0], 1)
     ledger.upsert(at(0, 3), 2, known=False)
-    assert ledger.take(10_000) == [(Op.REPLACE, at(0, 3).record)]
+    assert ledger.take(10_000, LATER) == [(Op.REPLACE, at(0, 3).record)]
 
 
 def test_a_mark_waits_for_everything_before_it() -> None:
@@ -86,10 +95,10 @@ def test_a_mark_waits_for_everything_before_it() -> None:
         ledger.upsert(at(number, 3), 1, known=False)
     ledger.mark(MarkKind.BARRIER, 9, 1)
     ledger.upsert(at(3, 3), 2, known=False)
-    first = ledger.take(100_000)
+    first = ledger.take(100_000, LATER)
     assert isinstance(first, list) and len(first) == 3
-    assert ledger.take(100_000) == Mark(MarkKind.BARRIER, 9)
-    last = ledger.take(100_000)
+    assert ledger.take(100_000, LATER) == Mark(MarkKind.BARRIER, 9)
+    last = ledger.take(100_000, LATER)
     assert isinstance(last, list) and len(last) == 1
 
 
@@ -111,9 +120,54 @@ def test_the_oldest_is_what_is_still_pending() -> None:
     ledger.mark(MarkKind.BARRIER, 1, 20)
     ledger.upsert(at(0, 4), 30, known=True)
     assert ledger.oldest_ns == 10
-    ledger.take(1)
+    ledger.take(1, LATER)
     assert ledger.oldest_ns == 11
-    ledger.take(10_000)
+    ledger.take(10_000, LATER)
     assert ledger.oldest_ns == 20
-    assert ledger.take(10_000) == Mark(MarkKind.BARRIER, 1)
+    assert ledger.take(10_000, LATER) == Mark(MarkKind.BARRIER, 1)
     assert ledger.oldest_ns is None
+
+
+def test_what_is_established_goes_first_and_what_ends_may_wait() -> None:
+    ledger = Ledger()
+    ledger.upsert(at(0, 6), 0, known=True)
+    ledger.delete(KEYS[1], 0)
+    ledger.upsert(at(2, 3), 1, known=False)
+    taken = ledger.take(100_000, -1)
+    assert taken == [(Op.UPSERT, at(2, 3).record)]
+    assert ledger.take(100_000, 0) == [(Op.UPSERT, at(0, 6).record), (Op.DELETE, KEYS[1])]
+
+
+def test_a_connection_that_is_answered_meanwhile_waits_no_longer() -> None:
+    ledger = Ledger()
+    unanswered = flow.parse(udp_entry(7, status=0x188))
+    answered = flow.parse(udp_entry(7, status=0x18A))
+    ledger.upsert(unanswered, 0, known=False)
+    assert ledger.take(100_000, -1) is None
+    ledger.upsert(answered, 1, known=True)
+    assert ledger.take(100_000, -1) == [(Op.UPSERT, answered.record)]
+
+
+def test_patience_grows_with_the_crowd_and_is_bounded() -> None:
+    ledger = Ledger()
+    ledger.delete(KEYS[0], 0)
+    assert HOLD_NS <= (ledger.due_ns or 0) < 2 * HOLD_NS
+    for sport in range(1, 3 * CROWD):
+        ledger.delete(flow.parse(tcp_entry(sport=sport)).key, 0)
+    assert ledger.due_ns == HOLD_LOADED_NS
+    assert ledger.take_due(10_000, HOLD_LOADED_NS - 1) is None
+    ledger.upsert(flow.parse(tcp_entry(sport=9999)), HOLD_NS, known=False)
+    assert ledger.due_ns == 2 * HOLD_NS, "an established connection waits for nobody"
+    assert len(ledger.take_due(10_000, 2 * HOLD_NS) or []) == 1
+    assert ledger.take_due(10_000, HOLD_LOADED_NS) is not None
+
+
+def test_a_mark_waits_for_the_patient_too() -> None:
+    ledger = Ledger()
+    ledger.delete(KEYS[0], 5)
+    ledger.mark(MarkKind.BARRIER, 1, 6)
+    ledger.delete(KEYS[1], 7)
+    assert ledger.take(100_000, 0) == [(Op.DELETE, KEYS[0])]
+    assert ledger.take(100_000, 0) == Mark(MarkKind.BARRIER, 1)
+    assert ledger.take(100_000, 0) is None
+    assert ledger.take(100_000, 7) == [(Op.DELETE, KEYS[1])]

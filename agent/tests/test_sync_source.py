@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sync_samples import entry, tcp_entry, udp_entry
 
 from amaranten_ha.core import flow, stream, tlv
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.copy import Copy
+from amaranten_ha.core.intake import condense
 from amaranten_ha.core.ledger import Op
 from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
@@ -158,6 +159,51 @@ def test_lag_is_measured_with_one_clock() -> None:
     assert source.lag_ms(1_190 * MS_NS) == 30
     source.confirmed(said, 1_380 * MS_NS)
     assert source.lag_ms(1_390 * MS_NS) == 0
+
+
+heard = st.lists(
+    st.tuples(
+        st.sampled_from(["new", "labelled", "marked", "gone"]),
+        st.integers(1, 3),
+        st.integers(3, 8),
+    ),
+    max_size=20,
+)
+
+
+@settings(deadline=None)
+@given(heard, heard)
+def test_condensed_events_say_the_same(
+    before: list[tuple[str, int, int]], after: list[tuple[str, int, int]]
+) -> None:
+    """Whatever was heard together: what the peer is told in the end is what each event says."""
+    told_of = []
+    for how in (lambda events: events, condense):
+        source, peer = sending(), dict[bytes, bytes]()
+        for script in (before, after):
+            events = []
+            for what, sport, state in script:
+                attributes = tcp_entry(sport, state)
+                if what == "labelled":
+                    attributes += LABELS
+                elif what == "marked":
+                    attributes += tlv.attribute(flow.MARK, state.to_bytes(4, "big"))
+                events.append((what == "gone", attributes))
+            for gone, attributes in how(events):
+                source.hear(gone, attributes, 0)
+            for op, payload in told(source):
+                if op is Op.DELETE:
+                    peer.pop(payload, None)
+                else:
+                    peer[flow.parse(payload).key] = payload
+        told_of.append((peer, source.mirror.sums.values, len(source.mirror)))
+    assert told_of[0] == told_of[1]
+
+
+def test_many_events_of_one_connection_are_one() -> None:
+    events = [(False, tcp_entry(1, state)) for state in (3, 4, 5, 6, 7)]
+    assert condense(events) == [(False, tcp_entry(1, 7))]
+    assert condense([*events, (True, tcp_entry(1, 7))]) == [(True, tcp_entry(1, 7))]
 
 
 steps = st.lists(

@@ -27,6 +27,7 @@ from amaranten_ha.core import standing, stream
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.command import Command
 from amaranten_ha.core.copy import Copy
+from amaranten_ha.core.intake import condense
 from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
 from amaranten_ha.core.source import Source
@@ -45,7 +46,9 @@ MS_NS = 1_000_000
 REPORT_NS = 200 * MS_NS
 CONFIRM_NS = 50 * MS_NS
 TICK_NS = 50 * MS_NS
-COMPANY_S = 0.002
+COMPANY_S, COMPANY_LOADED_S = 0.002, 0.005
+BUSY_EVENTS = 32
+"""A turn that hears so many is one of many."""
 FACTS_NS = 1_000 * MS_NS
 HEART_AWAY_NS = 1_000 * MS_NS
 LOOSEN_NS = 100 * MS_NS
@@ -80,7 +83,7 @@ class Sync:
         self._tick_ns = self._facts_due_ns = self._report_due_ns = self._state_due_ns = 0
         self._confirmed_position = self._confirmed_ns = 0
         self._reported: tuple[object, ...] = ()
-        self._stopping = False
+        self._stopping = self._busy = False
         self._table = netlink.Table()
         self._events = Events(self._table.port)
         self._walker = Walker(self._table, self._source, self._copy, self._apply)
@@ -103,7 +106,7 @@ class Sync:
             ready = dict(self._epoll.poll(self._pause_s(time.monotonic_ns())))
             if ready.keys() == {self._events.fileno()} and self._barrier is None:
                 # Several events in one turn cost little more than one; a change waits anyway.
-                time.sleep(COMPANY_S)
+                time.sleep(COMPANY_LOADED_S if self._busy else COMPANY_S)
             self._turn(time.monotonic_ns(), ready)
         self._channel.close()
         self._follower.close()
@@ -132,8 +135,9 @@ class Sync:
         if self._walker.ready:
             return 0.0
         due_ns = min(self._report_due_ns, self._state_due_ns, self._tick_ns)
-        if len(self._source.ledger) and self._channel.room:
-            due_ns = min(due_ns, now_ns + 2 * MS_NS)
+        pending_ns = self._source.ledger.due_ns
+        if pending_ns is not None and self._channel.room:
+            due_ns = min(due_ns, max(pending_ns, now_ns + MS_NS))
         return max(0, due_ns - now_ns) / 1e9
 
     # Hear.
@@ -183,10 +187,11 @@ class Sync:
     def _hear_kernel(self, now_ns: int, ready: Container[int], *, tick: bool) -> None:
         count_max = EVENTS_PER_TURN if self._barrier is None else EVENTS_URGENT
         events = self._events.drain(count_max)
-        for event in events:
-            key = self._source.hear(event.gone, event.attributes, now_ns)
+        for gone, attributes in condense(events):
+            key = self._source.hear(gone, attributes, now_ns)
             if key is not None:
                 self._walker.look_up(key, now_ns)
+        self._busy = len(events) >= BUSY_EVENTS
         self._vital.turn(now_ns, ready, tick=tick, urgent=self._barrier is not None)
         if self._events.overrun:
             self._events.overrun = False
@@ -249,7 +254,7 @@ class Sync:
 
     def _apply(self, commands: list[Command], now_ns: int) -> None:
         while commands:
-            errors = self._table.change([netlink.request(command) for command in commands])
+            errors = self._table.apply(commands)
             commands = [
                 instead
                 for index, code in sorted(errors.items())

@@ -39,7 +39,8 @@ class Command(NamedTuple):
     @property
     def family(self) -> int:
         """The address family of the request."""
-        return flow.key_family(self.key)
+        entry = self.entry
+        return flow.key_family(self.key) if entry is None else entry.family
 
     @property
     def attributes(self) -> bytes:

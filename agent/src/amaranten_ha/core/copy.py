@@ -180,7 +180,7 @@ class Copy:
         except PeerError:
             self.refused["a record that cannot be read"] += 1
             return []
-        known = self.mirror.note(entry, now_ns // S_NS)
+        known = self.mirror.note(entry, now_ns // S_NS, whole=op is Op.REPLACE)
         if self._marks is not None:
             self._marks.add(entry.key)
         if not known:

@@ -34,9 +34,9 @@ ZONE, LABELS, SYNPROXY = 18, 22, 24
 _USE = 11
 
 NESTS = frozenset({ORIG, REPLY, PROTOINFO, HELP, MASTER, SEQ_ADJ_ORIG, SEQ_ADJ_REPLY, SYNPROXY})
-_RARE = (MASTER, SEQ_ADJ_ORIG, SEQ_ADJ_REPLY, LABELS, SYNPROXY)
+_RARE = (HELP, MASTER, SEQ_ADJ_ORIG, SEQ_ADJ_REPLY, LABELS, SYNPROXY)
 """Said by the one event that changes them and by dumps, never again by later events."""
-_EXTRAS = (HELP, MARK, *_RARE, ZONE)
+_EXTRAS = (MARK, *_RARE, ZONE)
 
 SEEN_REPLY, ASSURED, CONFIRMED = 0x2, 0x4, 0x8
 SRC_NAT_DONE, DST_NAT_DONE = 0x80, 0x100
@@ -48,6 +48,7 @@ TCP_INFO = 1
 TCP_STATE, SCALE_ORIG, SCALE_REPLY, FLAGS_ORIG, FLAGS_REPLY = 1, 2, 3, 4, 5
 WINDOW_SCALE, SACK, CLOSE_INIT, LIBERAL = 1, 2, 4, 8
 
+RARE_BITS = 32
 UNSAID = -1
 """The state of an entry whose protocol information was not said."""
 COPY_S_MIN = 120
@@ -142,13 +143,13 @@ def _head(kind: int, nest: int, proto: int) -> bytes:
     return _HEAD.pack(4 + nest + proto, kind | tlv.NESTED, nest, 1 | tlv.NESTED, size, first)
 
 
-_ORIG4, _REPLY4 = _head(ORIG, _NEST4, _PORTS_BYTES), _head(REPLY, _NEST4, _PORTS_BYTES)
-_ORIG6, _REPLY6 = _head(ORIG, _NEST6, _PORTS_BYTES), _head(REPLY, _NEST6, _PORTS_BYTES)
+ORIG4, _REPLY4 = _head(ORIG, _NEST4, _PORTS_BYTES), _head(REPLY, _NEST4, _PORTS_BYTES)
+ORIG6, _REPLY6 = _head(ORIG, _NEST6, _PORTS_BYTES), _head(REPLY, _NEST6, _PORTS_BYTES)
 _PORTS = struct.pack("=HHHH", _PORTS_BYTES, 2 | tlv.NESTED, 5, 1)
 _TCP = struct.pack(
     "=HHHHHH", _TCP_BYTES, PROTOINFO | tlv.NESTED, _TCP_BYTES - 4, TCP_INFO | tlv.NESTED, 5, 1
 )
-_ID_IS, _STATUS_IS, _TIMEOUT_IS = (struct.pack("=HH", 8, kind) for kind in (ID, STATUS, TIMEOUT))
+ID_IS, _STATUS_IS, _TIMEOUT_IS = (struct.pack("=HH", 8, kind) for kind in (ID, STATUS, TIMEOUT))
 _NO_MARK = struct.pack("=HHI", 8, MARK, 0)
 # An entry that was injected ends with this in every dump.
 _NO_SYNPROXY = tlv.nest(SYNPROXY, *(tlv.attribute(kind, bytes(4)) for kind in (1, 2, 3)))
@@ -158,14 +159,14 @@ _ID_AND_USE = struct.pack("=HHI", 8, ID, 0)[:4], struct.pack("=HH", 8, _USE)
 def parse(attributes: bytes) -> Entry:
     """Read the attributes of one entry, as events, dumps, answers and records have them."""
     head = attributes[:12]
-    if head == _ORIG4 and attributes[52:64] == _REPLY4:
+    if head == ORIG4 and attributes[52:64] == _REPLY4:
         split, tuples = 52, 104
-    elif head == _ORIG6 and attributes[76:88] == _REPLY6:
+    elif head == ORIG6 and attributes[76:88] == _REPLY6:
         split, tuples = 76, 152
     else:
         return _parse_any(attributes)
     after = attributes[tuples : tuples + 4]
-    if after == _ID_IS:  # an event
+    if after == ID_IS:  # an event
         record = attributes[:tuples] + attributes[tuples + 8 :]
     elif after == _STATUS_IS and attributes[tuples + 8 : tuples + 16] == _NO_MARK:  # a dump
         if attributes[tuples + 16 : tuples + 20] != _ID_AND_USE[0]:
@@ -193,9 +194,9 @@ def parse(attributes: bytes) -> Entry:
 
 def key_of(attributes: bytes) -> bytes:
     """Return the key alone; for an entry that is gone nothing else is of interest."""
-    if attributes[:12] == _ORIG4 and attributes[104:108] == _ID_IS:
+    if attributes[:12] == ORIG4 and attributes[104:108] == ID_IS:
         return attributes[:52]
-    if attributes[:12] == _ORIG6 and attributes[152:156] == _ID_IS:
+    if attributes[:12] == ORIG6 and attributes[152:156] == ID_IS:
         return attributes[:76]
     fields = tlv.index(attributes)
     if ORIG not in fields:
@@ -205,7 +206,7 @@ def key_of(attributes: bytes) -> bytes:
 
 def key_family(key: bytes) -> int:
     """Return the address family of a key; raises PeerError if it is not one."""
-    if key[:12] == _ORIG4 and len(key) == 52:
+    if key[:12] == ORIG4 and len(key) == 52:
         return AF_INET
     fields = tlv.index(key)
     if not fields.keys() <= {ORIG, ZONE} or ORIG not in fields:
@@ -301,10 +302,9 @@ def _says_something(kind: int, payload: bytes) -> bool:
 
 
 def merge(older: Entry, newer: Entry) -> Entry:
-    """Return the union of two reports of one connection; where both speak the newer is right."""
-    if len(older.record) <= older.extras:
-        return newer
-    return add(newer, older.fields)
+    """Return the newer of two reports of one connection, with what only the older could say."""
+    rare = rarities(older)
+    return add(newer, rare) if rare else newer
 
 
 def rarities(entry: Entry) -> dict[int, bytes]:
@@ -325,7 +325,8 @@ def add(entry: Entry, fields: dict[int, bytes]) -> Entry:
 def stable(entry: Entry) -> int:
     """Return a checksum of what makes the entry what it is: not its timeout, flags and windows.
 
-    Helper and master can be given at creation only, and not everywhere: they do not count either.
+    The upper 32 bits are of what no later event says again (`RARE_BITS`), zero for most entries.
+    Helper and master can be given at creation only, and not everywhere: they do not count.
     """
     key, record, _split, tuples, protocol, state = entry
     seed = record[tuples + 7] & STATUS_CARRIED
@@ -337,8 +338,12 @@ def stable(entry: Entry) -> int:
     if len(record) <= extras:
         return checksum
     said = tlv.index(record, extras)
+    rare = b"".join(bytes([kind]) + said.pop(kind) for kind in _RARE if kind in said
+                    and kind not in (HELP, MASTER))  # fmt: skip
     rest = b"".join(bytes([kind]) + said[kind] for kind in said if kind not in (HELP, MASTER))
-    return zlib.crc32(rest + key, checksum) if rest else checksum
+    if rest:
+        checksum = zlib.crc32(rest + key, checksum)
+    return checksum | zlib.crc32(rare) << RARE_BITS if rare else checksum
 
 
 def copy_timeout_s(entry: Entry) -> int:

@@ -18,7 +18,9 @@ from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.seal import KeyRing, hkdf
 
 PRODUCT = b"AmHR"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
+COMPRESSING_MINOR = 1
+"""From this minor version on a record is compressed, one stream for each direction."""
 NONCE_BYTES = 32
 GREETING_BYTES_MAX = 512
 RECORD_BYTES_MAX = 256 * 1024

@@ -12,10 +12,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import Any
 
 from amaranten_ha.core import flow
 
+MS_NS = 1_000_000
 PENDING_MAX = 262_144
+HOLD_NS = 5 * MS_NS
+"""How long a change may wait for company, or for its own end."""
+HOLD_LOADED_NS = 100 * MS_NS
+"""How long a patient one may, while `CROWD` or more of them wait."""
+CROWD = 500
 
 
 class Op(IntEnum):
@@ -61,10 +68,16 @@ Change = tuple[Op, bytes]
 
 
 class Ledger:
-    """The pending changes, oldest first."""
+    """The pending changes, in two queues, each oldest first.
+
+    What a switch must not lose waits for 5 ms at most: connections that are established. The rest
+    (the end of connections, and what nobody has answered yet) is patient: the more of it waits, the
+    longer, because it changes again or vanishes meanwhile.
+    """
 
     def __init__(self, pending_max: int = PENDING_MAX) -> None:
-        self._pending: OrderedDict[bytes, _Pending | _Marked] = OrderedDict()
+        self._prompt: OrderedDict[bytes, _Pending | _Marked] = OrderedDict()
+        self._patient: OrderedDict[bytes, _Pending] = OrderedDict()
         self._pending_max = pending_max
         self.overflowed = False
         self.births = 0
@@ -72,19 +85,46 @@ class Ledger:
         """How many connections the peer does not know yet, and how many it still thinks alive."""
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._prompt) + len(self._patient)
 
     @property
     def oldest_ns(self) -> int | None:
         """When the oldest pending change came in, None while nothing is pending."""
-        return next(iter(self._pending.values())).since_ns if self._pending else None
+        heads = [next(iter(queue.values())).since_ns for queue in self._queues if queue]
+        return min(heads) if heads else None
+
+    @property
+    def due_ns(self) -> int | None:
+        """When something should be taken, None while nothing is pending."""
+        due = []
+        if self._prompt:
+            due.append(next(iter(self._prompt.values())).since_ns + HOLD_NS)
+        if self._patient:
+            due.append(next(iter(self._patient.values())).since_ns + self._patience_ns)
+        return min(due) if due else None
+
+    @property
+    def _queues(self) -> tuple[OrderedDict[bytes, Any], ...]:
+        return self._prompt, self._patient
+
+    @property
+    def _patience_ns(self) -> int:
+        crowd = min(len(self._patient), CROWD)
+        return HOLD_NS + (HOLD_LOADED_NS - HOLD_NS) * crowd // CROWD
 
     def upsert(self, entry: flow.Entry, now_ns: int, *, known: bool) -> None:
         """Note that a connection is as `entry` says; `known` if the peer was told of it before."""
-        pending = self._pending.get(entry.key)
-        if not isinstance(pending, _Pending):
-            self._add(entry.key, _Pending(Op.UPSERT, entry, not known, now_ns))
-        elif pending.entry is None:
+        key = entry.key
+        pending = self._patient.get(key)
+        if pending is None:
+            pending = self._prompt.get(key)  # type: ignore[assignment]
+            if pending is None:
+                queue = self._prompt if _prompt(entry) else self._patient
+                self._add(queue, key, _Pending(Op.UPSERT, entry, not known, now_ns))
+                return
+        elif _prompt(entry):
+            self._prompt[key] = self._patient.pop(key)
+        if pending.entry is None:
             pending.op, pending.entry = Op.REPLACE, entry
             self.deaths -= 1
         else:
@@ -92,11 +132,12 @@ class Ledger:
 
     def delete(self, key: bytes, now_ns: int) -> None:
         """Note that a connection is gone."""
-        pending = self._pending.get(key)
-        if not isinstance(pending, _Pending):
-            self._add(key, _Pending(Op.DELETE, None, False, now_ns))
+        queue: OrderedDict[bytes, Any] = self._patient if key in self._patient else self._prompt
+        pending = queue.get(key)
+        if pending is None:
+            self._add(self._patient, key, _Pending(Op.DELETE, None, False, now_ns))
         elif pending.born:
-            del self._pending[key]
+            del queue[key]
             self.births -= 1
         elif pending.entry is not None:
             pending.op, pending.entry = Op.DELETE, None
@@ -104,20 +145,30 @@ class Ledger:
 
     def mark(self, kind: MarkKind, number: int, now_ns: int) -> None:
         """Put a mark behind everything that is pending; it replaces an older one of its kind."""
-        self._pending.pop(kind.value, None)
-        self._add(kind.value, _Marked(Mark(kind, number), now_ns))
+        self._prompt.update(self._patient)
+        self._patient.clear()
+        self._prompt.pop(kind.value, None)
+        self._add(self._prompt, kind.value, _Marked(Mark(kind, number), now_ns))
 
-    def take(self, bytes_max: int) -> list[Change] | Mark | None:
-        """Take the oldest changes, up to a size or to a mark; None if nothing is pending."""
+    def take(self, bytes_max: int, before_ns: int) -> list[Change] | Mark | None:
+        """Take what is prompt, and what is patient and came before a moment, oldest first.
+
+        The batch ends at a size or before a mark; a mark comes alone. None if there is nothing.
+        """
         batch: list[Change] = []
         size = 0
-        while self._pending and size < bytes_max:
-            key, pending = self._pending.popitem(last=False)
-            if isinstance(pending, _Marked):
-                if not batch:
-                    return pending.mark
-                self._pending[key] = pending
-                self._pending.move_to_end(key, last=False)
+        while size < bytes_max:
+            if self._prompt:
+                key, pending = self._prompt.popitem(last=False)
+                if isinstance(pending, _Marked):
+                    if not batch:
+                        return pending.mark
+                    self._prompt[key] = pending
+                    self._prompt.move_to_end(key, last=False)
+                    break
+            elif self._patient and next(iter(self._patient.values())).since_ns <= before_ns:
+                key, pending = self._patient.popitem(last=False)
+            else:
                 break
             payload = key if pending.entry is None else pending.entry.record
             batch.append((pending.op, payload))
@@ -126,18 +177,33 @@ class Ledger:
             self.deaths -= pending.entry is None
         return batch or None
 
+    def take_due(self, bytes_max: int, now_ns: int) -> list[Change] | Mark | None:
+        """Take what has waited long enough."""
+        due_ns = self.due_ns
+        if due_ns is None or now_ns < due_ns:
+            return None
+        return self.take(bytes_max, now_ns - self._patience_ns)
+
     def clear(self) -> None:
         """Forget everything: the peer is away, or a bulk will say it all."""
-        self._pending.clear()
+        self._prompt.clear()
+        self._patient.clear()
         self.overflowed = False
         self.births = self.deaths = 0
 
-    def _add(self, key: bytes, pending: _Pending | _Marked) -> None:
-        if len(self._pending) >= self._pending_max:
+    def _add(self, queue: OrderedDict[bytes, Any], key: bytes, pending: _Pending | _Marked) -> None:
+        if len(self) >= self._pending_max:
             self.clear()
             self.overflowed = True
             return
-        self._pending[key] = pending
+        queue[key] = pending
         if isinstance(pending, _Pending):
             self.births += pending.born
             self.deaths += pending.entry is None
+
+
+def _prompt(entry: flow.Entry) -> bool:
+    """Say whether this is a connection that somebody would miss."""
+    if entry.protocol == flow.TCP:
+        return entry.state == flow.TcpState.ESTABLISHED
+    return entry.status & flow.SEEN_REPLY != 0

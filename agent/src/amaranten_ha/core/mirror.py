@@ -15,6 +15,7 @@ from amaranten_ha.core.scope import Scope
 
 RARITIES_MAX = 65_536
 _S_BITS = 32
+_FIRM_MASK = (1 << flow.RARE_BITS) - 1
 _S_MASK = (1 << _S_BITS) - 1
 
 
@@ -36,21 +37,26 @@ class Mirror:
     def __contains__(self, key: bytes) -> bool:
         return key in self._buckets[digest.bucket(key)]
 
-    def note(self, entry: flow.Entry, now_s: int) -> bool:
-        """Remember a survivable entry as it was told now; say whether it was known."""
+    def note(self, entry: flow.Entry, now_s: int, *, whole: bool = False) -> bool:
+        """Remember a survivable entry as it was told now; say whether it was known.
+
+        Unless the report is of the `whole` entry, what is said only once (labels) stays as it was.
+        """
         key = entry.key
         at = digest.bucket(key)
         held = self._buckets[at]
         before = held.get(key)
         stable = flow.stable(entry)
+        if before is not None and not whole and stable <= _FIRM_MASK:
+            stable |= before >> _S_BITS & ~_FIRM_MASK
         held[key] = stable << _S_BITS | now_s + flow.copy_timeout_s(entry) // 2
         if self._unseen is not None:
             self._unseen.discard(key)
         if before is None:
             self._count += 1
-            self.sums.values[at] += digest.weight(stable)
+            self.sums.values[at] += digest.weight(_checksum(stable))
             return False
-        self.sums.values[at] += stable - (before >> _S_BITS)
+        self.sums.values[at] += _checksum(stable) - _checksum(before >> _S_BITS)
         return True
 
     def due(self, entry: flow.Entry, now_s: int) -> bool:
@@ -71,12 +77,12 @@ class Mirror:
         if before is None:
             return False
         self._count -= 1
-        self.sums.values[at] -= digest.weight(before >> _S_BITS)
+        self.sums.values[at] -= digest.weight(_checksum(before >> _S_BITS))
         return True
 
     def listed(self, bucket: int) -> dict[bytes, int]:
         """Return the entries of one bucket: key -> checksum of what makes the entry what it is."""
-        return {key: held >> _S_BITS for key, held in self._buckets[bucket].items()}
+        return {key: _checksum(held >> _S_BITS) for key, held in self._buckets[bucket].items()}
 
     def put_aside(self, entry: flow.Entry) -> None:
         """Keep what a half-open connection says only once, until it is established."""
@@ -106,3 +112,8 @@ class Mirror:
     def end_survey(self) -> None:
         """The survey is over."""
         self._unseen = None
+
+
+def _checksum(stable: int) -> int:
+    """Return the 32 bits that a digest counts."""
+    return (stable & _FIRM_MASK) + (stable >> flow.RARE_BITS) & _FIRM_MASK

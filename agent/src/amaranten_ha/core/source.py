@@ -20,8 +20,6 @@ from amaranten_ha.core.mirror import Mirror
 
 S_NS = 1_000_000_000
 MS_NS = 1_000_000
-HOLD_NS = 5 * MS_NS
-"""How long a change may wait for company, or for its own end."""
 UNCONFIRMED_NS = 250 * MS_NS
 LOST_MAX = 65_536
 DIGEST_NS = S_NS
@@ -108,7 +106,7 @@ class Source:
         if entry is None or entry.key != key:
             self.gone(key, now_ns)
         elif self.mirror.scope.survives(entry) and entry.state != flow.UNSAID:
-            self._tell(entry, now_ns)
+            self._tell(entry, now_ns, whole=True)
         else:
             self.gone(key, now_ns)
 
@@ -122,8 +120,8 @@ class Source:
         self._tell(self.mirror.complete(entry), now_ns)
         return None
 
-    def _tell(self, entry: flow.Entry, now_ns: int) -> None:
-        known = self.mirror.note(entry, now_ns // S_NS)
+    def _tell(self, entry: flow.Entry, now_ns: int, *, whole: bool = False) -> None:
+        known = self.mirror.note(entry, now_ns // S_NS, whole=whole)
         if self.sending:
             self.ledger.upsert(entry, now_ns, known=known)
 
@@ -154,7 +152,7 @@ class Source:
             except PeerError:
                 self.malformed += 1
                 continue
-            known = self.mirror.note(entry, now_ns // S_NS)
+            known = self.mirror.note(entry, now_ns // S_NS, whole=True)
             if self.sending:
                 self.ledger.upsert(entry, now_ns, known=known or everything)
 
@@ -178,9 +176,12 @@ class Source:
     def take(self, now_ns: int, *, urgent: bool) -> stream.Message | None:
         """Return the next message, None while there is nothing or it may wait for company."""
         oldest_ns = self.ledger.oldest_ns
-        if oldest_ns is None or (now_ns - oldest_ns < HOLD_NS and not urgent):
+        if oldest_ns is None:
             return None
-        taken = self.ledger.take(stream.BATCH_BYTES)
+        if urgent:
+            taken = self.ledger.take(stream.BATCH_BYTES, now_ns)
+        else:
+            taken = self.ledger.take_due(stream.BATCH_BYTES, now_ns)
         if isinstance(taken, Mark):
             if taken.kind is MarkKind.BARRIER:
                 return stream.BarrierPassed(taken.number)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from amaranten_ha.core import greeting, stream
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.seal import KeyRing
+from amaranten_ha.core.squeeze import Squeezer, Unsqueezer
 from amaranten_ha.settings import Settings
 
 MS_NS = 1_000_000
@@ -78,6 +79,8 @@ class _Session:
         self._out = bytearray(greeting.framed(own.encode()))
         self._seal: AESGCM | None = None
         self._open: AESGCM | None = None
+        self._squeezer: Squeezer | None = None
+        self._unsqueezer: Unsqueezer | None = None
         self._sealed = self._opened = 0
         self.sent = self.received = 0
 
@@ -112,6 +115,8 @@ class _Session:
         """Seal a message and put it behind what is waiting."""
         if self._seal is None:
             return
+        if self._squeezer is not None:
+            message = self._squeezer.squeeze(message)
         sealed = self._seal.encrypt(self._sealed.to_bytes(12, "big"), message, None)
         self._sealed += 1
         self._out += greeting.framed(sealed)
@@ -134,6 +139,9 @@ class _Session:
         seal, unseal = greeting.session_keys(ring, self.own, self.other)
         self._seal, self._open = AESGCM(seal), AESGCM(unseal)
         self._frames.bytes_max = greeting.RECORD_BYTES_MAX
+        if min(self.own.minor, self.other.minor) >= greeting.COMPRESSING_MINOR:
+            self._squeezer = Squeezer()
+            self._unsqueezer = Unsqueezer(greeting.RECORD_BYTES_MAX)
         self.send(stream.encode(first))
 
     def _unseal(self, record: bytes) -> bytes:
@@ -147,7 +155,7 @@ class _Session:
             ) from None
         self._opened += 1
         self.proven = True
-        return message
+        return message if self._unsqueezer is None else self._unsqueezer.unsqueeze(message)
 
 
 class Channel:

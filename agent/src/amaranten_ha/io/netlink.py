@@ -30,11 +30,14 @@ _REQUEST, _ACK, _DUMP = 1, 4, 0x300
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
 NF_HEADER = struct.Struct("=BBH")
-_BODY = _HEADER.size + NF_HEADER.size
+BODY_BYTES = _HEADER.size + NF_HEADER.size
 _REPLY_BUFFER_BYTES = 1 << 20
 RECEIVE_BYTES = 64 << 10
 SO_RCVBUFFORCE = 33
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
+
+
+_NF_V4, _NF_V6 = (NF_HEADER.pack(family, 0, 0) for family in (socket.AF_INET, socket.AF_INET6))
 
 
 class Request(NamedTuple):
@@ -47,22 +50,19 @@ class Request(NamedTuple):
 
     def encode(self, sequence: int, *, last: bool) -> bytes:
         """Return the message; only the last one of a batch asks for an answer."""
-        size = _BODY + len(self.attributes)
+        size = BODY_BYTES + len(self.attributes)
         flags = _REQUEST | self.flags | (_ACK if last else 0)
         header = _HEADER.pack(size, self.kind, flags, sequence, 0)
         return header + NF_HEADER.pack(self.family, 0, 0) + self.attributes
 
 
-def request(command: Command) -> Request:
-    """Put what the passive's side asks for into a request."""
-    deletes = command.verb in (Verb.DELETE, Verb.EVICT)
-    creates = command.verb in (Verb.CREATE, Verb.CREATE_PLAIN)
-    return Request(
-        CT_DELETE if deletes else CT_NEW,
-        CREATE_EXCLUSIVE if creates else 0,
-        command.family,
-        command.attributes,
+_REQUESTS = {
+    verb: (
+        CT_DELETE if verb in (Verb.DELETE, Verb.EVICT) else CT_NEW,
+        _REQUEST | (CREATE_EXCLUSIVE if verb in (Verb.CREATE, Verb.CREATE_PLAIN) else 0),
     )
+    for verb in Verb
+}
 
 
 class Table:
@@ -80,7 +80,33 @@ class Table:
         errors: dict[int, int] = {}
         for start in range(0, len(requests), BATCH_MAX):
             batch = requests[start : start + BATCH_MAX]
-            for index, code in self._send(batch).items():
+            first = self._sequence + 1
+            encoded = [
+                request.encode(first + index, last=index + 1 == len(batch))
+                for index, request in enumerate(batch)
+            ]
+            for index, code in self._send(encoded).items():
+                errors[start + index] = code
+        return errors
+
+    def apply(self, commands: Sequence[Command]) -> dict[int, int]:
+        """Do what the passive's side asks for, likewise; this is the path that is walked most."""
+        errors: dict[int, int] = {}
+        header = _HEADER.pack
+        for start in range(0, len(commands), BATCH_MAX):
+            batch = commands[start : start + BATCH_MAX]
+            sequence, last = self._sequence, len(batch) - 1
+            encoded: list[bytes] = []
+            for index, command in enumerate(batch):
+                sequence += 1
+                kind, flags = _REQUESTS[command.verb]
+                attributes = command.attributes
+                family = _NF_V4 if command.family == socket.AF_INET else _NF_V6
+                if index == last:
+                    flags |= _ACK
+                size = BODY_BYTES + len(attributes)
+                encoded += (header(size, kind, flags, sequence, 0), family, attributes)
+            for index, code in self._send(encoded, len(batch)).items():
                 errors[start + index] = code
         return errors
 
@@ -103,16 +129,12 @@ class Table:
         """Close the socket."""
         self._socket.close()
 
-    def _send(self, batch: Sequence[Request]) -> dict[int, int]:
+    def _send(self, encoded: Sequence[bytes], count: int = 0) -> dict[int, int]:
+        """Send messages with the next sequence numbers, and return what was refused."""
         first = self._sequence + 1
-        self._sequence += len(batch)
+        self._sequence += count or len(encoded)
         last = self._sequence
-        self._socket.send(
-            b"".join(
-                request.encode(first + index, last=first + index == last)
-                for index, request in enumerate(batch)
-            )
-        )
+        self._socket.send(b"".join(encoded))
         errors: dict[int, int] = {}
         while True:
             for kind, sequence, body in messages(self._socket.recv(RECEIVE_BYTES)):
