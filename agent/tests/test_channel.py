@@ -141,7 +141,9 @@ def test_both_prove_themselves_and_messages_pass_in_both_directions(ends: Ends) 
     assert (ends.one.session, ends.two.session) == (1, 1)
 
 
-def test_nothing_travels_in_clear(ends: Ends) -> None:
+def test_nothing_travels_in_clear(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Compression alone would hide it: speak as with an earlier minor version.
+    monkeypatch.setattr(greeting, "COMPRESSING_MINOR", greeting.MINOR + 1)
     secret = b"10.1.0.9 talks to its bank"
     passing = Relay(ends.port)
     ends.two = ends.exchange(ends.two, settings(2, passing.port))
@@ -179,9 +181,25 @@ def _greeted(ends: Ends, said: greeting.Greeting) -> socket.socket:
     return with_peer
 
 
+def test_with_an_earlier_minor_version_nothing_is_compressed(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    for first in (greeting.MINOR, greeting.MINOR + 1):
+        monkeypatch.setattr(greeting, "COMPRESSING_MINOR", first)
+        ends.one = ends.exchange(ends.one, settings(1, ends.port))
+        ends.two = ends.exchange(ends.two, settings(2, ends.port))
+        ends.until(ends.both_up)
+        before = ends.one.bytes_sent
+        ends.one.send(stream.Ask((b"the same again " * 1000,)))
+        ends.until(lambda: len(ends.got[ends.two]) == 2)
+        sizes.append(ends.one.bytes_sent - before)
+    assert sizes[0] < 1_000 < 15_000 < sizes[1]
+
+
 def test_another_major_version_is_refused_with_its_reason(ends: Ends) -> None:
     line = _greeted(ends, greeting.Greeting(7, 2, b"n" * 32, 1, (1,), major=2))
-    ends.until(lambda: "speaks version 2.0" in ends.one.reason(ends.now_ns()), ends.one)
+    ends.until(lambda: "speaks version 2." in ends.one.reason(ends.now_ns()), ends.one)
     assert not ends.one.up
     line.close()
 

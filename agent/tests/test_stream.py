@@ -14,6 +14,7 @@ from amaranten_ha.core.beat import Role
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Op
 from amaranten_ha.core.seal import KeyRing
+from amaranten_ha.core.squeeze import Squeezer, Unsqueezer
 
 RING = KeyRing({1: b"k" * 32, 2: b"l" * 32}, 1)
 _counts = st.integers(0, stream.COUNT_MAX)
@@ -105,7 +106,7 @@ def test_greetings_travel_and_what_is_added_later_is_skipped() -> None:
 @pytest.mark.parametrize(
     ("other", "text"),
     [
-        ({"major": 2}, "the peer speaks version 2.0, this node 1.0"),
+        ({"major": 2}, f"the peer speaks version 2.{greeting.MINOR}, this node 1.{greeting.MINOR}"),
         ({"cluster": 8}, "belongs to cluster 8, this node to 7"),
         ({"node": 1}, "says that it is node 1"),
         ({"send_key": 3, "accepted_keys": (1, 3)}, "seals with key 3, which this node does not"),
@@ -130,3 +131,56 @@ def test_a_changed_greeting_makes_other_keys(other: dict[str, object]) -> None:
     before = greeting.session_keys(RING, hello(1), hello(2))
     after = greeting.session_keys(RING, hello(1), hello(2, **other))
     assert not set(before) & set(after)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20))
+def test_squeezed_records_come_out_as_they_were(records: list[bytes]) -> None:
+    small, large = Squeezer(), Unsqueezer(1000)
+    for record in records:
+        assert large.unsqueeze(small.squeeze(record)) == record
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_whatever_is_said_in_place_of_a_squeezed_record_is_a_record_or_an_error(
+    data: bytes,
+) -> None:
+    with contextlib.suppress(PeerError):
+        assert len(Unsqueezer(1000).unsqueeze(data)) <= 1000
+
+
+def test_a_record_that_would_grow_beyond_the_bound_is_refused() -> None:
+    with pytest.raises(PeerError, match="a record of more than 1000 bytes"):
+        Unsqueezer(1000).unsqueeze(Squeezer().squeeze(bytes(100_000)))
+
+
+audits: st.SearchStrategy[stream.Message] = st.one_of(
+    st.builds(stream.Digest, st.binary(max_size=64)),
+    st.builds(stream.List, st.lists(st.integers(0, 1023), max_size=9).map(tuple), st.booleans()),
+    st.builds(
+        stream.Listing,
+        st.integers(0, 1023),
+        st.booleans(),
+        st.lists(st.tuples(st.binary(max_size=99), st.integers(0, 2**32 - 1)), max_size=9).map(
+            tuple
+        ),
+    ),
+    st.builds(stream.Wanted, st.sampled_from(stream.Wish), st.integers(0, 2**64 - 1)),
+    st.builds(stream.Finding, st.integers(0, 2**64 - 1), st.binary(max_size=50)),
+)
+
+
+@given(audits)
+def test_what_is_compared_and_wished_for_comes_out_as_it_was(message: stream.Message) -> None:
+    assert stream.decode(stream.encode(message)) == message
+
+
+@given(st.sampled_from(range(16, 21)), st.binary(max_size=60))
+def test_their_decoders_give_a_message_or_an_error(kind: int, data: bytes) -> None:
+    with contextlib.suppress(PeerError):
+        stream.decode(bytes([kind]) + data)
+
+
+def test_a_state_of_version_1_0_is_read_with_zeros_for_what_it_does_not_say() -> None:
+    now = stream.State(Role.PASSIVE, want=3, missing=4, stale=5)
+    assert stream.decode(stream.encode(now)) == now
+    assert stream.decode(stream.encode(now)[:54]) == stream.State(Role.PASSIVE, want=3)
