@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import json
 import secrets
 import select
 import signal
@@ -32,11 +31,12 @@ from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
 from amaranten_ha.core.source import Source
 from amaranten_ha.core.standing import SENDERS
-from amaranten_ha.io import locals as local_facts
+from amaranten_ha.counters import counters
 from amaranten_ha.io import netlink
 from amaranten_ha.io.channel import Channel
 from amaranten_ha.io.events import Events
 from amaranten_ha.io.follow import Follower
+from amaranten_ha.io.locals import EpochFile
 from amaranten_ha.io.unit import Unit
 from amaranten_ha.locality import Locality
 from amaranten_ha.vital import Vital, subjects
@@ -64,14 +64,13 @@ class Sync:
         self, settings: configuration.Settings, heart: Path, epoch_file: Path, desk: Path
     ) -> None:
         self._settings = settings
-        self._epoch_file = epoch_file
+        self._epoch = EpochFile(epoch_file)
         self._unit = Unit()
         self._locality = Locality(settings)
         self._mirror = Mirror(Scope(self._locality.tied))
         self._source = Source(self._mirror)
         self._copy = Copy(self._mirror)
         self._role = Role.STARTING
-        self._epoch: dict[str, int] = {}
         self._peer: stream.State | None = None
         self._bulk_given = 0
         self._session = 0
@@ -155,7 +154,7 @@ class Sync:
     def _hear_heart(self, now_ns: int) -> None:
         for push in self._follower.turn(now_ns):
             if push["push"] == "role":
-                self._remember_epoch(push)
+                self._epoch.remember(push)
                 with contextlib.suppress(KeyError):
                     self._become(Role[str(push["role"]).upper().replace(" ", "_")], now_ns)
             elif push["push"] == "barrier":
@@ -318,45 +317,13 @@ class Sync:
         self._channel.flush(now_ns)
 
     def _state(self) -> stream.State:
-        now_ns = time.monotonic_ns()
-        passive, source, copy = self._role is Role.PASSIVE, self._source, self._copy
-        return stream.State(
-            role=self._role,
-            want=copy.want,
-            done=copy.done,
-            position=copy.position if passive else source.position,
-            age_us=(now_ns - copy.reached_ns) // 1000 if passive and copy.position else 0,
-            barrier=copy.barrier,
-            told=len(self._mirror) if passive else source.told,
-            lag_ms=0 if passive else source.lag_ms(now_ns),
-            refused=copy.refused.total(),
-            share_permille=copy.share_permille,
-            missing=copy.audit.missing,
-            stale=copy.audit.stale,
-        )
+        return standing.state(self._role, self._source, self._copy, time.monotonic_ns())
 
     def _detail(self) -> dict[str, Any]:
         now_ns = time.monotonic_ns()
-        return standing.detail(self._report(now_ns), self._source, self._copy, now_ns) | {
-            "counters": self._counters(),
-        }
-
-    def _counters(self) -> dict[str, int]:
-        """Since this service was started; what a measurement reads."""
-        return {
-            "events": self._events.count,
-            "events_lost": self._events.losses,
-            "batches_sent": self._source.position,
-            "changes_sent": self._source.changes,
-            "batches_received": self._copy.batches,
-            "changes_received": self._copy.changes,
-            "bytes_sent": self._channel.bytes_sent,
-            "bytes_received": self._channel.bytes_received,
-            "surveys": self._walker.surveys_ended,
-            "sessions": self._channel.session,
-            "cpu_us": time.process_time_ns() // 1000,
-            "memory_kib": local_facts.memory_kib(),
-        }
+        said = standing.detail(self._report(now_ns), self._source, self._copy, now_ns)
+        parts = self._events, self._source, self._copy, self._channel, self._walker
+        return said | {"counters": counters(*parts)}
 
     def _report(self, now_ns: int) -> dict[str, Any]:
         return standing.report(
@@ -379,14 +346,6 @@ class Sync:
         if now_ns >= self._report_due_ns or essence != self._reported:
             self._report_due_ns, self._reported = now_ns + REPORT_NS, essence
             self._follower.say(report, now_ns)
-
-    def _remember_epoch(self, push: dict[str, Any]) -> None:
-        """Keep the epochs across a reboot; heart itself never touches a disk."""
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            epoch = {"epoch": int(push["epoch"]), "last_active": int(push["last_active"])}
-            if epoch != self._epoch:
-                local_facts.write_atomically(self._epoch_file, json.dumps(epoch) + "\n")
-                self._epoch = epoch
 
 
 def main(arguments: Sequence[str]) -> int:

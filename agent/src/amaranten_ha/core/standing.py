@@ -25,6 +25,25 @@ class Troubles(NamedTuple):
     """Events were lost, and the table was not compared since."""
 
 
+def state(role: Role, source: Source, copy: Copy, now_ns: int) -> State:
+    """Return what the peer is told."""
+    passive = role is Role.PASSIVE
+    return State(
+        role=role,
+        want=copy.want,
+        done=copy.done,
+        position=copy.position if passive else source.position,
+        age_us=(now_ns - copy.reached_ns) // 1000 if passive and copy.position else 0,
+        barrier=copy.barrier,
+        told=len(copy.mirror) if passive else source.told,
+        lag_ms=0 if passive else source.lag_ms(now_ns),
+        refused=copy.refused.total(),
+        share_permille=copy.share_permille,
+        missing=copy.audit.missing,
+        stale=copy.audit.stale,
+    )
+
+
 def report(
     role: Role,
     peer: State | None,
@@ -35,8 +54,8 @@ def report(
     now_ns: int,
 ) -> dict[str, Any]:
     """Return what heart is told; `peer` is what the peer, called `name`, said last."""
-    state, reason = standing(role, peer, copy, name, troubles)
-    synced = state == "synced"
+    word, reason = standing(role, peer, copy, name, troubles)
+    synced = word == "synced"
     if role is Role.PASSIVE:
         lag_ms = peer.lag_ms if peer else 0
         share = copy.share_permille if synced else 0
@@ -45,7 +64,7 @@ def report(
         share = peer.share_permille if peer and synced else 0
     return {
         "op": "replica",
-        "state": state,
+        "state": word,
         "entries": len(copy.mirror),
         "lag_ms": lag_ms,
         "share_permille": share,

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 _SYSCTL = Path("/proc/sys/net/netfilter")
 
@@ -37,6 +40,22 @@ def write_atomically(path: Path, text: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+class EpochFile:
+    """The epochs across a reboot; heart itself never touches a disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: dict[str, int] = {}
+
+    def remember(self, said: dict[str, Any]) -> None:
+        """Write what heart says, if it is news."""
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            epoch = {"epoch": int(said["epoch"]), "last_active": int(said["last_active"])}
+            if epoch != self._kept:
+                write_atomically(self._path, json.dumps(epoch) + "\n")
+                self._kept = epoch
 
 
 def memory_kib() -> int:
