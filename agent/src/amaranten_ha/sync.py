@@ -171,6 +171,7 @@ class Sync:
             return
         if role is Role.ACTIVE:
             self._stale_windows = True
+            self._walker.windows.begin(now_ns)
         elif before in SENDERS and role not in SENDERS:
             self._source.stop()
             self._vital.stop_telling()

@@ -19,6 +19,7 @@ from amaranten_ha.core.copy import Copy
 from amaranten_ha.core.errors import KernelRefused, PeerError
 from amaranten_ha.core.source import Source, Survey
 from amaranten_ha.io.netlink import CT_NEW, Dump, Request, Table
+from amaranten_ha.windows import Windows
 
 S_NS = 1_000_000_000
 RENEWAL_NS = 20 * S_NS
@@ -46,6 +47,7 @@ class Walker:
         self._source = source
         self._copy = copy
         self._apply = apply
+        self.windows = Windows(table, source.mirror)
         self._walk: Walk | None = None
         self._dump: Dump | None = None
         self._survey_due_ns = 0
@@ -89,6 +91,7 @@ class Walker:
 
     def turn(self, now_ns: int) -> bool:
         """Do a piece of what is due; True when a sweep was finished."""
+        self.windows.turn(now_ns)
         try:
             if self._walk is None:
                 self._begin(now_ns)
@@ -107,6 +110,7 @@ class Walker:
     def _begin(self, now_ns: int) -> None:
         if self.loosen_due:
             self.loosen_due = False
+            self.windows.stop()
             self._start(Walk.LOOSEN, now_ns)
         elif self._copy.sweeping:
             self._start(Walk.SWEEP, now_ns)
@@ -168,6 +172,7 @@ class Walker:
 
     def loosen_within(self, budget_ns: int, clock: Callable[[], int]) -> None:
         """Loosen at once what can be done in this time; a walk does the rest."""
+        self.windows.stop()
         deadline_ns = clock() + budget_ns
         try:
             walk = Dump()

@@ -47,6 +47,8 @@ STATUS_CARRIED = SEEN_REPLY | ASSURED
 TCP_INFO = 1
 TCP_STATE, SCALE_ORIG, SCALE_REPLY, FLAGS_ORIG, FLAGS_REPLY = 1, 2, 3, 4, 5
 WINDOW_SCALE, SACK, CLOSE_INIT, LIBERAL = 1, 2, 4, 8
+MAXACK_SET = 0x20
+"""An acknowledgement from this side fitted into the windows that the tracker knows."""
 
 RARE_BITS = 32
 UNSAID = -1

@@ -72,15 +72,36 @@ def loosening(entry: Entry) -> bytes | None:
     """Return an update that makes an own TCP entry liberal, None if there is nothing to do.
 
     While the traffic moves a node sees one half of a connection, and when the traffic comes back
-    its windows are stale.
+    its windows are stale. So the kernel's note that a side fitted into them is taken away as well.
     """
     if entry.protocol != flow.TCP or entry.state == flow.UNSAID:
         return None
     info = entry.tuples + 16
-    if entry.record[info + 36] & entry.record[info + 44] & flow.LIBERAL:
+    said = entry.record[info + 36], entry.record[info + 44]
+    if said[0] & said[1] & flow.LIBERAL and not (said[0] | said[1]) & flow.MAXACK_SET:
         return None
-    flags = bytes([flow.LIBERAL, flow.LIBERAL])
-    change = tlv.attribute(flow.FLAGS_ORIG, flags) + tlv.attribute(flow.FLAGS_REPLY, flags)
+    return _flags(entry, flow.LIBERAL, flow.LIBERAL | flow.MAXACK_SET)
+
+
+def is_liberal(entry: Entry) -> bool:
+    """Say whether segments outside of the windows pass, at least in one direction."""
+    if entry.protocol != flow.TCP or entry.state == flow.UNSAID:
+        return False
+    info = entry.tuples + 16
+    return bool((entry.record[info + 36] | entry.record[info + 44]) & flow.LIBERAL)
+
+
+def tightening(entry: Entry) -> bytes | None:
+    """Return an update that makes a liberal entry strict, None while its windows are not known."""
+    info = entry.tuples + 16
+    if not entry.record[info + 36] & entry.record[info + 44] & flow.MAXACK_SET:
+        return None
+    return _flags(entry, 0, flow.LIBERAL)
+
+
+def _flags(entry: Entry, flags: int, mask: int) -> bytes:
+    said = bytes([flags, mask])
+    change = tlv.attribute(flow.FLAGS_ORIG, said) + tlv.attribute(flow.FLAGS_REPLY, said)
     return entry.key + tlv.nest(flow.PROTOINFO, tlv.nest(flow.TCP_INFO, change))
 
 

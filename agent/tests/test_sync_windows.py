@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Liberal first, then strict: what a new active does with the windows of its copies.
+
+Counters of dropped invalid packets are the proof: none in the traffic of the connection, before,
+during and after a switch and the way back; and one for a forged segment, once the copy is strict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sync_netns import Talk, tcp, wait_for
+from sync_pair import SERVER, SHARED_WAN, Node, Pair
+
+from amaranten_ha.core import flow, rewrite
+from amaranten_ha.io.netlink import Dump
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
+]
+
+
+@pytest.fixture(scope="module")
+def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    made = Pair(Path(tmp_path_factory.mktemp("pair")))
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def pair(wired: Pair) -> Pair:
+    wired.begin()
+    return wired
+
+
+def liberal(node: Node, port: int) -> list[bool]:
+    """Whether the connections to this port are liberal here."""
+    with node.inside():
+        walk = Dump()
+    entries = []
+    while not walk.done:
+        entries += map(flow.parse, walk.read())
+    return [
+        rewrite.is_liberal(each)
+        for each in entries
+        if each.protocol == flow.TCP and each.key[48:50] == port.to_bytes(2, "big")
+    ]
+
+
+def forge(pair: Pair, talk: Talk, port: int) -> None:
+    """Send a segment from far outside of the windows, in the name of the server."""
+    client_port = talk.far.getpeername()[1]
+    head = struct.pack(
+        ">HHIIBBHHH", port, client_port, 0x12345678, 0x12345678, 5 << 4, 0x10, 512, 0, 0
+    )
+    pseudo = socket.inet_aton(SERVER) + socket.inet_aton(SHARED_WAN) + struct.pack(">HH", 6, 20)
+    total = sum(struct.unpack(">16H", pseudo + head))
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    segment = head[:16] + struct.pack(">H", ~total & 0xFFFF) + head[18:]
+    with pair.server.inside(), socket.socket(socket.AF_INET, socket.SOCK_RAW, 6) as raw:
+        raw.bind((SERVER, 0))
+        raw.sendto(segment, (SHARED_WAN, 0))
+
+
+def test_copies_are_tightened_once_traffic_was_seen(pair: Pair) -> None:
+    busy = tcp(pair.client, pair.server, SERVER, SERVER, 5101)
+    quiet = tcp(pair.client, pair.server, SERVER, SERVER, 5102)
+    assert busy.exchange() and quiet.exchange()
+    pair.settle()
+    assert liberal(pair.b, 5101) == liberal(pair.b, 5102) == [True]
+    pair.hand_over(pair.a, pair.b, 2)
+    assert busy.exchange()
+    forge(pair, busy, 5101)
+    assert pair.b.drops() == [], "while it is liberal any segment passes"
+
+    def tightened() -> bool:
+        assert busy.exchange()
+        return liberal(pair.b, 5101) == [False]
+
+    wait_for(tightened, 20, "the busy connection is strict")
+    assert liberal(pair.b, 5102) == [True], "nothing is known of the quiet one's windows"
+    for _try in range(50):
+        assert busy.exchange()
+    assert pair.b.drops() == []
+    forge(pair, busy, 5101)
+    wait_for(lambda: len(pair.b.drops()) == 1, 2, "the forged segment is invalid now")
+    assert "invalid counter packets 1 " in pair.b.drops()[0]
+    assert busy.exchange() and quiet.exchange()
+    # The copy on the node that was active stays liberal: it sees nothing of this.
+    assert liberal(pair.a, 5101) == [True]
+    for talk in (busy, quiet):
+        talk.close()
+
+
+def test_on_the_way_back_nothing_is_invalid_and_stale_windows_stay_liberal(pair: Pair) -> None:
+    near = tcp(pair.client, pair.server, SERVER, SERVER, 5103)
+    far = tcp(pair.client, pair.server, SERVER, SERVER, 5104)
+    assert near.exchange() and far.exchange()
+    pair.hand_over(pair.a, pair.b, 2)
+    assert near.exchange() and far.exchange()
+    move(far, 8 << 20)
+    pair.settle()
+    pair.hand_over(pair.b, pair.a, 3)
+    deadline = time.monotonic() + 4
+    while time.monotonic() < deadline:
+        assert near.exchange() and far.exchange()
+        time.sleep(0.05)
+    # A's own entries never catch up: what they have not seen acknowledged fits into no window.
+    assert liberal(pair.a, 5103) == liberal(pair.a, 5104) == [True]
+    move(far, 1 << 20)
+    assert pair.a.drops() + pair.b.drops() == []
+    for talk in (near, far):
+        talk.close()
+
+
+def move(talk: Talk, total: int) -> None:
+    """Bring the numbers of one side far ahead of what the other node has seen."""
+    talk.near.setblocking(False)
+    sent = received = 0
+    while received < total:
+        if sent < total:
+            with contextlib.suppress(BlockingIOError):
+                sent += talk.near.send(b"x" * min(65536, total - sent))
+        received += len(talk.far.recv(65536))
+    talk.near.setblocking(True)
