@@ -105,7 +105,11 @@ from ansible.module_utils.basic import AnsibleModule
 def main():
     """Only reached if the action plugin was bypassed."""
     module = AnsibleModule(
-        argument_spec={"nodes": {"type": "dict", "default": {}}}, supports_check_mode=True
+        argument_spec={
+            "nodes": {"type": "dict", "default": {}},
+            "force_timers": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
     )
     module.fail_json(msg="amaranten.ha.cluster works on the controller, as an action plugin.")
 

@@ -155,7 +155,7 @@ VIRTUAL = {"beat_ms": 40, "dead_ms": 250, "lease_ms": 320}
 FAST = {"beat_ms": 20, "dead_ms": 50, "lease_ms": 120}
 
 
-def too_fast(wanted, floor, present=VIRTUAL):
+def too_fast(wanted, floor, present):
     """What is said about a change of timers on a node that has measured these floors."""
     found = {
         "timers": present,
@@ -182,13 +182,13 @@ OWN = pair(profile=None, timers={"beat_ms": 10, "dead_ms": 30, "lease_ms": 100})
     ],
 )
 def test_faster_timers_than_the_floors_are_refused_with_the_figure(wanted, floor, words):
-    said = too_fast(wanted, floor)
+    said = too_fast(wanted, floor, VIRTUAL)
     assert len(said) == (words is not None)
     assert all(words in sentence and "fw-a measured" in sentence for sentence in said)
 
 
 def test_slower_or_equal_timers_and_a_first_deployment_are_never_refused():
     bad = {"dead_ms": 900, "lease_ms": 900, "delay_ms": 900}
-    assert too_fast(pair(profile="virtual"), bad) == []
+    assert too_fast(pair(profile="virtual"), bad, VIRTUAL) == []
     assert too_fast(pair(profile="virtual"), bad, FAST) == []
     assert too_fast(pair(profile="fast"), bad, None) == []
