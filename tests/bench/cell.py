@@ -22,7 +22,7 @@ from tests.lab.watch import Frame
 from . import load
 from .contenders import BenchError, Contender, clean, owners
 from .faults import Fault, join
-from .flows import PATH, STATEFUL, Flows, wait_for_answers
+from .flows import PATH, STATEFUL, Flows, send_gap_ms, wait_for_answers
 from .owners import Owners, owned_by_two_ms, taken
 from .usage import Bill
 from .wire import at_once, lasted_ms
@@ -142,6 +142,9 @@ def judged(
         "return_path_ms": max(back[name]["silence_ms"] for name in PATH),
         "return_existing_ms": back[STATEFUL]["silence_ms"],
         "return_lost": sum(each["lost"] for each in back.values()),
+        "stall_ms": max(
+            send_gap_ms(rows, fault_ns - BEFORE_NS, undo_ns) for rows in flows.rows.values()
+        ),
         "calm_ms": max(each["silence_ms"] for each in calm.values()),
         "connections": flows.tcp["connections"],
         "survived": flows.tcp["connections_survived"],

@@ -36,6 +36,7 @@ HEADS = (
     "forwarded by both, packets",
     "address on both, ms",
     "switched for no reason",
+    "machine stalled, ms",
     "failed cells",
 )
 OURS = ("metal", "fast", "virtual")
@@ -60,6 +61,7 @@ def fault_table(cells: Sequence[Record], fault: Fault) -> str:
                 said(of(found, "both_packets")),
                 said(of(found, "owned_by_two_ms")),
                 how_many(found, lambda result: result["unprovoked"] > 0),
+                said(of(found, "stall_ms")),
                 str(len(failures(mine))),
             )
         )

@@ -121,6 +121,12 @@ def silence_ms(rows: Iterable[Row], from_ns: int, to_ns: int) -> float:
     return round(max(b - a for a, b in pairwise([from_ns, *times, to_ns])) / 1e6, 1)
 
 
+def send_gap_ms(rows: Iterable[Row], from_ns: int, to_ns: int) -> float:
+    """The longest time in which the probe itself sent nothing: a stall of this machine."""
+    times = sorted(at for _number, at, _ in rows if at is not None and from_ns <= at < to_ns)
+    return round(max((b - a for a, b in pairwise(times)), default=0) / 1e6, 1)
+
+
 def wait_for_answers(flows: Flows, least_s: float, most_s: float) -> bool:
     """Watch until everything is answered again; false if it is not within ``most_s``."""
     began = time.monotonic()

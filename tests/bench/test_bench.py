@@ -16,7 +16,7 @@ import pytest
 
 from tests.bench import document, events, failover_table, figures, sync_table
 from tests.bench.cells import Cell, Cells, interleaved
-from tests.bench.flows import silence_ms
+from tests.bench.flows import send_gap_ms, silence_ms
 from tests.bench.ground import ruleset
 from tests.bench.holdings import ports_in
 from tests.bench.owners import Change, owned_by_two_ms, taken
@@ -41,6 +41,12 @@ def test_silence_is_the_longest_gap_and_lasts_to_the_end_if_it_never_ends() -> N
     assert silence_ms(rows(0, None, None, 3), 0, 4 * MS) == 3
     assert silence_ms(rows(0, 1, None, None), 0, 100 * MS) == 99
     assert silence_ms(rows(None, None), 0, 100 * MS) == 100
+
+
+def test_a_stall_of_the_probe_is_told_from_a_silence_of_the_path() -> None:
+    stalled: list[list[int | None]] = [[0, 0, 1 * MS], [1, 40 * MS, 41 * MS], [2, 41 * MS, 42 * MS]]
+    assert send_gap_ms(stalled, 0, 50 * MS) == 40
+    assert send_gap_ms(rows(0, None, None, 3), 0, 4 * MS) == 1
 
 
 def test_median_worst_and_number() -> None:
@@ -102,6 +108,7 @@ def result(**values: Any) -> dict[str, Any]:
         "both_packets": 0,
         "owned_by_two_ms": 0.0,
         "unprovoked": 0,
+        "stall_ms": 1.0,
         "answered_again": True,
         "switches_after": 0,
         "return_path_ms": 1.0,
