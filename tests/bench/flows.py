@@ -123,7 +123,9 @@ def silence_ms(rows: Iterable[Row], from_ns: int, to_ns: int) -> float:
 
 def send_gap_ms(rows: Iterable[Row], from_ns: int, to_ns: int) -> float:
     """The longest time in which the probe itself sent nothing: a stall of this machine."""
-    times = sorted(at for _number, at, _ in rows if at is not None and from_ns <= at < to_ns)
+    times = sorted(
+        at for _number, at, _answered in rows if at is not None and from_ns <= at < to_ns
+    )
     return round(max((b - a for a, b in pairwise(times)), default=0) / 1e6, 1)
 
 
