@@ -9,6 +9,7 @@ two silent beats and never stops by itself, so a verdict can only grow out of fr
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -23,6 +24,9 @@ from amaranten_ha.core.timing import (
     SILENT_BEATS,
     Timing,
 )
+
+RETIRED_MAX = 64
+"""Sessions of the peer that are remembered as over: so many restarts within one life of ours."""
 
 
 class Silence(Enum):
@@ -73,6 +77,7 @@ class Pulse:
         """The peer's session, once it has proved that it hears ours."""
         self.sequence = 0
         """The highest sequence number that was heard in the peer's session."""
+        self._retired: deque[int] = deque(maxlen=RETIRED_MAX)
         self.candidate = 0
         """Session of beats that have not proved to be fresh: echoed, not believed."""
         self.unfresh_ns: int | None = None
@@ -86,12 +91,19 @@ class Pulse:
         self.echo_ns: int | None = None
 
     def refusal(self, link: int, beat: Beat, at_ns: int) -> str:
-        """Return why a sealed beat is not believed: its session does not echo ours, or a repeat."""
+        """Return why a sealed beat is not believed: its session does not echo ours, or a repeat.
+
+        A session that another has followed is over: its beats echo ours too, so a recording of
+        them, or one that was long under way, would make a dead node speak again.
+        """
+        if beat.session in self._retired:
+            return "repeated"
         if self._my_session not in (beat.echo_session, beat.echo_candidate):
             self.candidate = beat.session
             self.unfresh_ns = at_ns
             return "not fresh"
         if beat.session != self.session:
+            self._retired.append(self.session)
             self.session = beat.session
             self.sequence = 0
             self._windows = {}
