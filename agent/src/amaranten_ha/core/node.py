@@ -8,6 +8,8 @@ role, the claim and the pulse of the peer, and nothing outside changes them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from amaranten_ha.core import herald, outlook, ready
 from amaranten_ha.core.beat import (
     ACTIVE_ROLES,
@@ -265,6 +267,10 @@ class Node:
         self.claim = view.claim
         if rule.reason == "resumed" and self.resume:
             self.claim = Claim(self.resume.standing, self.resume.epoch, rank(self.plan.number))
+        elif rule.reason == "accepted hand-over" and self.peer.claim:
+            # Whoever gives the role away gives its standing along: it must not outrank the taker.
+            standing = max(self.claim.standing, self.peer.claim.standing)
+            self.claim = replace(self.claim, standing=standing)
         self.epoch = self.last_active = self.claim.epoch
         self.peer.forget_claim()
         self.active_since_ns = view.now_ns
