@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak bench-gate \
+.PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak sim bench-gate \
 	bench bench-failover bench-sync bench-tables bench-packages lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -84,6 +84,10 @@ bench: ## both benches, then docs/benchmarks.md
 	@$(MAKE) --no-print-directory bench-failover
 	@$(MAKE) --no-print-directory bench-sync
 	@$(MAKE) --no-print-directory bench-tables
+
+SEEDS ?= 0-20000
+sim: venv ## simulate two engines under drawn faults: SEEDS=a-b, resumable, or one seed to see its trace
+	@cd agent/tests && PYTHONPATH=../src:. ../../$(python) -m simulator.campaign $(SEEDS)
 
 lint: ruff mypy ## ruff, mypy --strict on the agent, ansible-lint production, yamllint
 	@tools/lint-ansible

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a seed to a schedule: each seed draws its own mix of faults, then the faults themselves.
+
+A campaign enters with numbers. A mix of few kinds finds what a mix of all would bury, so most seeds
+use two to four words. Instants are drawn close to the edges that the durations make (a beat, dead,
+lease, settle), because that is where one turn more or less changes what happens.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from amaranten_ha.core.timing import PROFILES, Timing
+from simulator.plan import Fault, Plan
+
+_PROFILES = ("virtual",) * 6 + ("fast",) * 3 + ("metal", "relaxed")
+_WINDOW_BEATS = 30
+"""The faults begin within this many beats."""
+
+Draw = Callable[[random.Random, Timing], dict[str, int]]
+
+
+def _duration(draw: random.Random, timing: Timing) -> int:
+    """Something around an edge, or short, or long."""
+    edges = (
+        timing.beat_ms, 2 * timing.beat_ms, timing.dead_ms, timing.lease_kernel_ms,
+        timing.settle_ms, timing.grace_ms, timing.offer_ms, timing.one_way_ms,
+    )  # fmt: skip
+    edge = draw.choice(edges[:-1] if draw.random() < 0.85 else edges)
+    return max(1, edge + draw.randint(-timing.beat_ms, timing.beat_ms))
+
+
+def _plain(draw: random.Random, timing: Timing) -> dict[str, int]:
+    return {"for_ms": _duration(draw, timing)}
+
+
+def _amount(*amounts: int) -> Draw:
+    def drawn(draw: random.Random, timing: Timing) -> dict[str, int]:
+        return {"for_ms": 2 * _duration(draw, timing), "amount": draw.choice(amounts)}
+
+    return drawn
+
+
+def _kill(draw: random.Random, timing: Timing) -> dict[str, int]:
+    return {"amount": draw.choice((30, 60, 150, 400, _duration(draw, timing)))}
+
+
+def _still(draw: random.Random, timing: Timing) -> dict[str, int]:
+    return {"for_ms": _duration(draw, timing), "amount": draw.randint(0, 1)}
+
+
+def _force(draw: random.Random, _timing: Timing) -> dict[str, int]:
+    return {"amount": int(draw.random() < 0.1)}
+
+
+NODE_WORDS: dict[str, Draw] = {
+    "one-way": _plain,
+    "beats": _plain,
+    "silent": _plain,
+    "uplink": _plain,
+    "carrier": _plain,
+    "stall": _plain,
+    "pause": _still,
+    "starve": _still,
+    "kill": _kill,
+    "crash": _plain,
+    "stop": _plain,
+    "gate": _still,
+    "sync": _plain,
+    "hold": _still,
+    "restart": _kill,
+    "forge": _plain,
+    "replay": _plain,
+}
+WIRE_WORDS: dict[str, Draw] = {
+    "partition": _plain,
+    "gateways": _plain,
+    "loss": _amount(5, 15, 30),
+    "double": _amount(10, 50),
+    "jitter": _amount(500, 3000, 9000),
+    "switchover": _force,
+    "lag": _amount(20, 200, 900, 3000),
+}
+DRAWS = NODE_WORDS | WIRE_WORDS
+_PER_LINK = ("one-way", "beats", "silent", "carrier", "partition", "loss", "double", "jitter")
+
+
+def draw_fault(draw: random.Random, what: str, timing: Timing, links: int) -> Fault:
+    """Draw one fault of a kind."""
+    chosen: tuple[int, ...] = ()
+    if what in _PER_LINK and draw.random() < 0.35:
+        count = draw.randint(1, links - 1)
+        chosen = tuple(sorted(draw.sample(range(1, links + 1), count)))
+    node = draw.randint(1, 2) if what in NODE_WORDS else 0
+    if what == "gateways":
+        node = draw.randint(0, 2)
+    at_ms = draw.randint(0, _WINDOW_BEATS * timing.beat_ms)
+    return Fault(at_ms, what, node, chosen, **DRAWS[what](draw, timing))
+
+
+def draw_plan(seed: int) -> Plan:
+    """Return the schedule of a seed; the same for ever, as long as this module stays the same."""
+    draw = random.Random(seed)
+    profile = draw.choice(_PROFILES)
+    timing, links = PROFILES[profile], draw.choice((2, 2, 2, 3))
+    words = draw.sample(sorted(DRAWS), draw.randint(1, 4))
+    if draw.random() < 0.5 and "switchover" not in words:
+        words.append("switchover")
+    count = draw.randint(1, 6)
+    faults = [draw_fault(draw, draw.choice(words), timing, links) for _index in range(count)]
+    attacked = any(fault.what in ("forge", "replay") for fault in faults)
+    return Plan(
+        seed=seed,
+        profile=profile,
+        links=links,
+        gateways=draw.random() < 0.5,
+        latency_us=draw.choice((50, 250, 250, 1000)),
+        late_us=draw.choice((0, 200, 200, 1000, 2000)) if profile != "metal" else 100,
+        skew=draw.choice(("",) * 18 + ("fields", "major")),
+        damping=draw.random() < 0.3,
+        monitor=draw.random() < 0.2,
+        cold=draw.random() < 0.15,
+        wire_bytes=attacked or draw.random() < 0.05,
+        clocks_ms=(draw.randint(1000, 10**7), draw.randint(1000, 10**7)),
+        faults=tuple(sorted(faults, key=lambda fault: fault.at_ms)),
+    )

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One schedule from the cold start to the verdict: a phase of faults, then quiet, then liveness.
+
+A campaign, a test or a person with a seed enters with a plan. While there are faults the judge
+looks at safety; then everything is mended, and within a bounded time exactly one node must be
+active and the other passive, and stay so. The outcome is a value; nothing is printed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranten_ha.core.orders import release
+from amaranten_ha.core.timing import MS_NS, PROFILES
+from simulator.faults import begin
+from simulator.judge import HOLDERS, Violation
+from simulator.machine import NEVER_NS
+from simulator.plan import Plan
+from simulator.world import World
+
+CALM_BEATS = 8
+CALM_MS_MIN = 150
+"""So long, and longer than a linger, roles must stand at the end; one run in 32 watches longer."""
+HARMLESS = frozenset({"switchover", "lag", "gateways", "forge", "replay", "double", "restart"})
+"""While nothing else happens the pair never stops forwarding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    plan: Plan
+    violation: str = ""
+    """The invariant that broke, empty if none did."""
+    text: str = ""
+    virtual_ms: int = 0
+    rules: tuple[tuple[str, int], ...] = ()
+
+
+def patience_ms(plan: Plan) -> int:
+    """How long the pair may take to find its roles after the last fault."""
+    timing = PROFILES[plan.profile]
+    if plan.damping:
+        timing = timing.lengthened()
+    return timing.settle_ms + timing.one_way_ms + 2 * timing.alone_ms + 20 * timing.beat_ms
+
+
+def run(plan: Plan, trace: bool = False) -> tuple[Outcome, World]:
+    """Run a schedule; the world is for who wants to look at it."""
+    world = World(plan)
+    if trace:
+        world.trace = []
+    violation = text = ""
+    try:
+        with world.codec.running():
+            _play(world, plan)
+            _quiet(world, plan)
+    except Violation as found:
+        violation, text = found.name, str(found)
+    rules = tuple(sorted(world.judge.counts.items()))
+    return Outcome(plan, violation, text, world.now_ns // MS_NS, rules), world
+
+
+def _play(world: World, plan: Plan) -> None:
+    if not plan.cold:
+        settled = world.now_ns + 4 * world.timing.settle_ms * MS_NS
+        if not world.run_until(settled, world.is_settled):
+            raise Violation("start", f"the pair did not settle: {world.roles()}")
+        world.run(3 * world.timing.beat_ms)
+        world.nobody_forwards_ns = world.both_forward_ns = 0
+    start_ns = world.now_ns
+    for fault in plan.faults:
+        world.run_until(max(world.now_ns, start_ns + fault.at_ms * MS_NS))
+        undo = begin(world, fault)
+        if fault.for_ms:
+            world.later(fault.for_ms * MS_NS, undo)
+        else:
+            world.endings.append(undo)
+    if plan.faults:
+        ends_ms = max(fault.at_ms + fault.for_ms for fault in plan.faults)
+        world.run_until(max(world.now_ns, start_ns + ends_ms * MS_NS))
+    harmless = not plan.cold and all(fault.what in HARMLESS for fault in plan.faults)
+    if harmless and world.nobody_forwards_ns:
+        gap_us = world.nobody_forwards_ns // 1000
+        raise Violation("gap", f"nobody forwarded for {gap_us} us although nothing was broken")
+
+
+def _quiet(world: World, plan: Plan) -> None:
+    """Mend everything, and wait for one active node."""
+    world.run_until(world.now_ns)
+    for undo in world.endings:
+        undo()
+    world.heal()
+    for machine in world.machines.values():
+        machine.fault = ""
+        machine.kernel.mend()
+        machine.held = 0
+        if machine.heart:
+            release(machine.heart)
+        machine.power_on()
+        if machine.heart is None and machine.starts_ns == NEVER_NS:
+            machine.starts_ns = world.now_ns
+        world.wake(machine)
+    world.run(world.timing.dead_ms + 3 * world.timing.beat_ms)
+    limit_ns = world.now_ns + patience_ms(plan) * MS_NS
+    if not world.run_until(limit_ns, world.is_settled):
+        raise Violation("liveness", f"no single active node: {_state(world)}")
+    roles = world.roles()
+    calm_ms = max(CALM_BEATS * world.timing.beat_ms, CALM_MS_MIN)
+    if plan.seed % 32 == 0:
+        calm_ms = patience_ms(plan)
+    world.run(calm_ms)
+    if world.roles() != roles and not _may_move(plan):
+        raise Violation("calm", f"roles moved in quiet times: {roles} to {_state(world)}")
+    _end(world)
+
+
+def _may_move(plan: Plan) -> bool:
+    """A stop that still waits for its hand-over may move the role once more."""
+    return any(fault.what in ("stop", "switchover") for fault in plan.faults)
+
+
+def _end(world: World) -> None:
+    if not world.is_settled():
+        raise Violation("liveness", f"not one active and one passive: {_state(world)}")
+    for machine in world.machines.values():
+        active = machine.role in HOLDERS
+        kernel = machine.kernel
+        if active and not (machine.forwards() and kernel.addresses_on):
+            raise Violation("liveness", f"{machine.plan.name} is active and does not forward")
+        if not active and (machine.forwards() or kernel.addresses_on):
+            raise Violation("liveness", f"{machine.plan.name} is passive and not closed")
+    epochs = {each.heart.epoch for each in world.machines.values() if each.heart}
+    if len(epochs) != 1:
+        raise Violation("liveness", f"the two know different epochs: {sorted(epochs)}")
+
+
+def _state(world: World) -> str:
+    return ", ".join(
+        f"{each.plan.name} {each.role.word if each.role else 'down'}"
+        f" ({each.heart.reason if each.heart else ''})"
+        for each in world.machines.values()
+    )
