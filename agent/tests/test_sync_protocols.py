@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sync_netns import Namespace, Talk, tcp
-from sync_pair import CLIENT, CLIENT6, SERVER, SERVER6, SHARED_WAN, SHARED_WAN6, Node, Pair
+from sync_netns import Namespace, Talk, tcp, udp, wait_for
+from sync_pair import CLIENT, CLIENT6, NOBODY, SERVER, SERVER6, SHARED_WAN, SHARED_WAN6, Node, Pair
 from sync_raw import PROTOCOLS, RawFlow
+
+from amaranten_ha import replica_tool
+from amaranten_ha.io.desk import ask
 
 pytestmark = [
     pytest.mark.live,
@@ -212,3 +215,35 @@ def test_without_the_copies_no_translation_goes_on(
     without_copies(pair)
     alive = {name: flow.answered(0.2) for name, flow in translated.items()}
     assert alive == dict.fromkeys(alive, False)
+
+
+def test_status_says_x_of_y_and_why_the_others_would_not_survive(pair: Pair) -> None:
+    half_open = pair.client.socket(socket.AF_INET, socket.SOCK_STREAM)
+    half_open.setblocking(False)
+    half_open.connect_ex((NOBODY, 7500))
+    talks = [
+        tcp(pair.client, pair.server, SERVER, SERVER, 7501),
+        tcp(pair.client, pair.a, "10.71.1.2", "10.71.1.2", 7502),
+        udp(pair.client, pair.server, SERVER, 99)[0],
+    ]
+    # A bulk counts at once; else the next survey does, every 20 s.
+    pair.b.kill()
+    pair.b.start()
+    pair.settle()
+
+    def counted(node: Node) -> bool:
+        answer = ask(node.folder / "sync.sock", {"op": "status"}, 2, "sync")
+        found = answer["connections"]
+        own = found["not"].get("own", 0)
+        # The agent's own session is tracked as well.
+        if own < 2 or found["not"] != {"own": own, "masquerade": 1, "half-open": 1}:
+            return False
+        line = f"1 of {3 + own} connections would survive a switch now; not: {own} of the nodes"
+        assert (found["survive"], found["of"]) == (1, 3 + own)
+        return any(line in each for each in replica_tool.lines({"problem": ""} | answer))
+
+    for node in (pair.a, pair.b):
+        wait_for(lambda node=node: counted(node), 5, f"{node.name} counts")
+    for talk in talks:
+        talk.close()
+    half_open.close()

@@ -12,6 +12,7 @@ import json
 import sys
 from typing import Any
 
+from amaranten_ha.core import census
 from amaranten_ha.core.audit import DEADLINE_S
 from amaranten_ha.core.errors import HaError
 from amaranten_ha.io.desk import ask
@@ -40,6 +41,9 @@ def lines(said: dict[str, Any]) -> list[str]:
         f"  {said['share_permille'] / 10:.1f} % the same, {said['missing']} missing,"
         f" {said['stale']} stale, {said['lag_entries']} changes under way"
         + ("" if compared is None else f", compared {compared} ms ago"),
+        # A service that was not restarted since an upgrade does not say this.
+        *([f"  {census.line(said['connections'])}"] if "connections" in said else []),
+        *(f"  not replicated: {complaint}" for complaint in said.get("vital", ())),
     ]
 
 

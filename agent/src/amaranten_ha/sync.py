@@ -323,6 +323,10 @@ class Sync:
     def _detail(self) -> dict[str, Any]:
         now_ns = time.monotonic_ns()
         said = standing.detail(self._report(now_ns), self._source, self._copy, now_ns)
+        said["connections"] = standing.survival(
+            self._role, self._peer, self._source, self._copy, synced=said["state"] == "synced"
+        )
+        said["vital"] = self._vital.complaints()
         parts = self._events, self._source, self._copy, self._channel, self._walker
         return said | {"counters": counters(*parts)}
 

@@ -10,6 +10,7 @@ believed before the bulk that was asked for has begun, and nothing while this no
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 
 from amaranten_ha.core import digest, flow, stream
@@ -42,6 +43,8 @@ class Copy:
         """What is to be asked of the active."""
         self.sweeping = False
         self.refused: Counter[str] = Counter()
+        self.helpless: set[bytes] = set()
+        """Copies without their helper, which this kernel does not have."""
         self.created = self.removed = 0
         """What the newest bulk has brought and swept."""
         self.batches = self.changes = 0
@@ -87,6 +90,7 @@ class Copy:
                 self._begun, self._marks = message.number, set()
                 self.done = 0
                 self.refused.clear()
+                self.helpless.clear()
                 self.created = self.removed = 0
                 self.audit.reset()
             return []
@@ -134,6 +138,8 @@ class Copy:
             return []
         instead = second_way(command, code)
         if instead:
+            if instead[0].verb is Verb.CREATE_PLAIN and code == errno.EOPNOTSUPP:
+                self.helpless.add(command.key)
             return instead
         self.mirror.forget(command.key)
         self.refused[complaint(code)] += 1
@@ -171,6 +177,7 @@ class Copy:
         if op is Op.DELETE:
             if self._marks is not None:
                 self._marks.discard(payload)
+            self.helpless.discard(payload)
             known = self.mirror.forget(payload)
             return [Command(Verb.DELETE, payload, None)] if known else []
         try:

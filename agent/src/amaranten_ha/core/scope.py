@@ -40,6 +40,11 @@ class Scope:
                 return False
         return True
 
+    def moves(self, address: bytes) -> bool:
+        """Say whether connections of this address can move."""
+        moves = self._known.get(address)
+        return self._learn(address) if moves is None else moves
+
     def _learn(self, address: bytes) -> bool:
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()

@@ -14,6 +14,7 @@ from collections import deque
 from enum import Enum
 
 from amaranten_ha.core import digest, flow, stream
+from amaranten_ha.core.census import Census
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Ledger, Mark, MarkKind
 from amaranten_ha.core.mirror import Mirror
@@ -41,6 +42,7 @@ class Source:
     def __init__(self, mirror: Mirror) -> None:
         self.mirror = mirror
         self.ledger = Ledger()
+        self.census = Census()
         self.sending = False
         self.survey = Survey.NONE
         self.position = 0
@@ -132,6 +134,7 @@ class Source:
         self.survey = survey
         self._deep, self._deep_survey = False, self._deep
         self.mirror.begin_survey()
+        self.census.begin()
         if survey is not Survey.BULK:
             return None
         self.ledger.clear()
@@ -146,6 +149,7 @@ class Source:
             try:
                 entry = flow.parse(attributes)
                 if not self.mirror.scope.survives(entry):
+                    self.census.add(entry, self.mirror.scope)
                     continue
                 if not (self.mirror.due(entry, now_ns // S_NS) or everything):
                     continue
@@ -159,6 +163,7 @@ class Source:
     def end_survey(self, now_ns: int) -> None:
         """The walk is over, and what it had not seen was looked up."""
         self.mirror.end_survey()
+        self.census.end()
         if self.survey is Survey.BULK and self.sending:
             self.ledger.mark(MarkKind.BULK_END, self._bulk, now_ns)
         self.survey = Survey.NONE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from amaranten_ha.core import census
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.copy import Copy
 from amaranten_ha.core.source import Source
@@ -41,6 +42,10 @@ def state(role: Role, source: Source, copy: Copy, now_ns: int) -> State:
         share_permille=copy.share_permille,
         missing=copy.audit.missing,
         stale=copy.audit.stale,
+        own=source.census.counted[census.OWN],
+        masquerade=source.census.counted[census.MASQUERADE],
+        half_open=source.census.counted[census.HALF_OPEN],
+        helpless=len(copy.helpless),
     )
 
 
@@ -74,6 +79,28 @@ def report(
         "stale": copy.audit.stale if role is Role.PASSIVE else peer.stale if peer else 0,
         "lag_entries": source.lag_entries,
     }
+
+
+def survival(
+    role: Role, peer: State | None, source: Source, copy: Copy, *, synced: bool
+) -> dict[str, Any]:
+    """Return x of y: how many of the active's connections would survive a switch now."""
+    peer = peer or State(Role.STARTING)
+    passive = role is Role.PASSIVE
+    here = source.census.counted
+    counted = {
+        census.OWN: peer.own if passive else here[census.OWN],
+        census.MASQUERADE: peer.masquerade if passive else here[census.MASQUERADE],
+        census.HALF_OPEN: peer.half_open if passive else here[census.HALF_OPEN],
+        census.NO_HELPER: len(copy.helpless) if passive else peer.helpless,
+    }
+    return census.summary(
+        counted,
+        peer.told if passive else len(source.mirror),
+        0 if passive else source.ledger.births,
+        copy.audit.missing if passive else peer.missing,
+        synced,
+    )
 
 
 def detail(said: dict[str, Any], source: Source, copy: Copy, now_ns: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ COUNT_MAX = 0xFFFF_FFFF
 
 _CHANGE = struct.Struct(">BH")
 _NUMBERED = struct.Struct(">BQ")
-_STATE = struct.Struct(">BBIQQIQIIIIIII")
+_STATE = struct.Struct(">BBIQQIQIIIIIIIIIII")
 _STATE_1_0 = 54
 _ENTRY = struct.Struct(">BI")
 _LISTED = struct.Struct(">BHB")
@@ -62,6 +62,11 @@ class State:
     missing: int = 0
     stale: int = 0
     """Passive: how many entries it lacks, and how many it has otherwise than the active."""
+    own: int = 0
+    masquerade: int = 0
+    half_open: int = 0
+    helpless: int = 0
+    """Active: how many cannot survive, by class. Passive: how many are without their helper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +189,7 @@ def encode(message: Message) -> bytes:
             message.done, min(message.age_us, COUNT_MAX), message.told,
             min(message.lag_ms, COUNT_MAX), message.refused, message.share_permille, 0,
             message.missing, message.stale,
+            message.own, message.masquerade, message.half_open, message.helpless,
         )  # fmt: skip
     if isinstance(message, Changes):
         out = [_NUMBERED.pack(_CHANGES, message.position)]
@@ -254,6 +260,7 @@ def _decode_state(data: bytes) -> State:
         role=Role(role), want=want, done=done, position=position, age_us=age_us, barrier=barrier,
         told=told, lag_ms=lag_ms, refused=refused, share_permille=share,
         missing=said[12], stale=said[13],
+        own=said[14], masquerade=said[15], half_open=said[16], helpless=said[17],
     )  # fmt: skip
 
 
