@@ -56,6 +56,8 @@ class Audit:
         """Compare the sums; return the buckets that differ, of which some are to be listed."""
         differ = self._mirror.sums.differing(theirs)
         self.compared_ns = now_ns
+        if self._round and len(self._round) < len(self._expected):
+            self._publish()  # the lists came more slowly than the next digest
         self._round, self._partial, self._differing = {}, {}, len(differ)
         self._expected = frozenset(differ[:LISTED_MAX])
         if not differ:
@@ -78,12 +80,15 @@ class Audit:
             return None
         self._round[bucket] = found
         if len(self._round) == len(self._expected):
-            # Buckets that were not listed are taken to be like those that were.
-            self.missing, self.stale, self.surplus = (
-                sum(map(len, kind)) * self._differing // len(self._expected)
-                for kind in zip(*self._round.values(), strict=True)
-            )
+            self._publish()
         return found
+
+    def _publish(self) -> None:
+        """Make the figures known; buckets that were not listed are taken to be like the others."""
+        self.missing, self.stale, self.surplus = (
+            sum(map(len, kind)) * self._differing // len(self._round)
+            for kind in zip(*self._round.values(), strict=True)
+        )
 
     def mend(self, found: digest.Difference) -> tuple[list[bytes], list[bytes]]:
         """Return the keys to ask for and the keys to delete first.

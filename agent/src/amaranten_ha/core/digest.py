@@ -17,7 +17,7 @@ from typing import NamedTuple
 from amaranten_ha.core.errors import PeerError
 
 BUCKETS = 1024
-_MASK = BUCKETS - 1
+MASK = BUCKETS - 1
 _ONE = 1 << 48
 """Each entry adds one to the upper 16 bits of its bucket's sum, and its checksum below."""
 _WRAP = (1 << 64) - 1
@@ -26,7 +26,7 @@ _SUMS = struct.Struct(f">{BUCKETS}Q")
 
 def bucket(key: bytes) -> int:
     """Return the bucket of a connection."""
-    return zlib.crc32(key) & _MASK
+    return zlib.crc32(key) & MASK
 
 
 def weight(checksum: int) -> int:

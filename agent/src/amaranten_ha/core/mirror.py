@@ -10,6 +10,8 @@ together again.
 
 from __future__ import annotations
 
+from zlib import crc32
+
 from amaranten_ha.core import digest, flow
 from amaranten_ha.core.scope import Scope
 
@@ -43,21 +45,23 @@ class Mirror:
         Unless the report is of the `whole` entry, what is said only once (labels) stays as it was.
         """
         key = entry.key
-        at = digest.bucket(key)
+        at = crc32(key) & digest.MASK
         held = self._buckets[at]
         before = held.get(key)
         stable = flow.stable(entry)
-        if before is not None and not whole and stable <= _FIRM_MASK:
-            stable |= before >> _S_BITS & ~_FIRM_MASK
-        held[key] = stable << _S_BITS | now_s + flow.copy_timeout_s(entry) // 2
         if self._unseen is not None:
             self._unseen.discard(key)
         if before is None:
             self._count += 1
-            self.sums.values[at] += digest.weight(_checksum(stable))
-            return False
-        self.sums.values[at] += _checksum(stable) - _checksum(before >> _S_BITS)
-        return True
+            change = digest.weight(_checksum(stable))
+        else:
+            told = before >> _S_BITS
+            if told > _FIRM_MASK and not whole and stable <= _FIRM_MASK:
+                stable |= told & ~_FIRM_MASK
+            change = _checksum(stable) - _checksum(told) if stable != told else 0
+        held[key] = stable << _S_BITS | now_s + flow.copy_timeout_s(entry) // 2
+        self.sums.values[at] += change
+        return before is not None
 
     def due(self, entry: flow.Entry, now_s: int) -> bool:
         """Say whether an entry is new, other than it was told, or its copy needs to be renewed."""

@@ -304,8 +304,8 @@ _AUDITS: dict[int, Callable[[bytes], Message]] = {
 
 def _decode_changes(data: bytes) -> Changes:
     _kind, position = _NUMBERED.unpack_from(data)
-    changes = tuple((_OPS[op], payload) for op, payload in _parts(data, _NUMBERED.size))
-    return Changes(position, changes)
+    ops = _OPS
+    return Changes(position, tuple([(ops[op], part) for op, part in _parts(data, _NUMBERED.size)]))
 
 
 def _parts(data: bytes, start: int) -> list[tuple[int, bytes]]:
