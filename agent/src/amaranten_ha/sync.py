@@ -32,6 +32,7 @@ from amaranten_ha.core.scope import Scope
 from amaranten_ha.core.source import Source
 from amaranten_ha.core.standing import SENDERS
 from amaranten_ha.counters import counters
+from amaranten_ha.delta import Delta
 from amaranten_ha.io import netlink
 from amaranten_ha.io.channel import Channel
 from amaranten_ha.io.events import Events
@@ -90,6 +91,7 @@ class Sync:
         self._vital = Vital(subjects(settings, self._table, self._locality, self._mirror, look_up))
         self._follower = Follower(heart)
         self._channel = Channel(settings, secrets.token_bytes, self._state)
+        self._delta = Delta(self._table, self._source, self._channel)
         self._epoll = select.epoll()
         parts = (self._events, self._follower, self._channel)
         for descriptor in (*(part.fileno() for part in parts), *self._vital.descriptors()):
@@ -178,6 +180,9 @@ class Sync:
         if before is Role.PASSIVE:
             self._copy.stop()
             self._vital.stop_holding()
+        self._source.alone = role in SENDERS
+        if self._source.alone and before not in SENDERS:
+            self._source.born.clear()
         self._source.lost.clear()
         self._bulk_given = 0 if role not in SENDERS else self._bulk_given
         if role is Role.PASSIVE:
@@ -214,6 +219,8 @@ class Sync:
                 self._facts_due_ns = now_ns
             elif isinstance(message, stream.Finding):
                 self._attendant.found(message)
+            elif isinstance(message, stream.Delta) and self._role in SENDERS:
+                self._delta.take(message, now_ns)
             if self._role is Role.PASSIVE:
                 self._take(message, now_ns)
             elif self._source.sending:
@@ -277,10 +284,15 @@ class Sync:
                 self._vital.begin(wanted)
         if self._walker.turn(now_ns):
             self._state_due_ns = self._report_due_ns = now_ns
-        if self._role is Role.PASSIVE and not self._copy.want and self._walker.learned:
-            # What is here already is updated, not created, so it must be known first.
-            self._copy.start()
-            self._state_due_ns = now_ns
+        if self._role is not Role.PASSIVE or self._copy.want or not self._walker.learned:
+            return
+        # What is here already is updated, not created, so it must be known first; and what began
+        # here while both were active must be with the winner before it is swept here.
+        while self._delta.ship(now_ns):
+            if not self._channel.room:
+                return
+        self._copy.start()
+        self._state_due_ns = now_ns
 
     # Tell.
 
@@ -328,7 +340,8 @@ class Sync:
         )
         said["vital"] = self._vital.complaints()
         parts = self._events, self._source, self._copy, self._channel, self._walker
-        return said | {"counters": counters(*parts)}
+        handed = {"delta_shipped": self._delta.shipped, "delta_taken": self._delta.taken}
+        return said | {"counters": counters(*parts) | handed}
 
     def _report(self, now_ns: int) -> dict[str, Any]:
         return standing.report(

@@ -48,6 +48,9 @@ class Source:
         self.position = 0
         self.lost: list[bytes] = []
         """Entries that vanished from the own table while nobody was told: the passive's holes."""
+        self.alone = False
+        """This node is active: what begins while nobody is told is remembered in `born`."""
+        self.born: dict[bytes, None] = {}
         self.malformed = 0
         self.changes = 0
         """How many changes the peer was told."""
@@ -91,6 +94,7 @@ class Source:
         """An entry does not exist any more."""
         if not self.mirror.forget(key):
             return
+        self.born.pop(key, None)
         if self.sending:
             self.ledger.delete(key, now_ns)
         elif len(self.lost) < LOST_MAX:
@@ -112,6 +116,10 @@ class Source:
         else:
             self.gone(key, now_ns)
 
+    def adopted(self, entry: flow.Entry, now_ns: int) -> None:
+        """An entry of the node that yielded is in the own kernel now."""
+        self._tell(entry, now_ns)
+
     def _changed(self, entry: flow.Entry, now_ns: int) -> bytes | None:
         if not self.mirror.scope.survives(entry):
             if entry.protocol == flow.TCP:
@@ -124,6 +132,8 @@ class Source:
 
     def _tell(self, entry: flow.Entry, now_ns: int, *, whole: bool = False) -> None:
         known = self.mirror.note(entry, now_ns // S_NS, whole=whole)
+        if self.alone and not self.sending and not known and len(self.born) < LOST_MAX:
+            self.born[entry.key] = None
         if self.sending:
             self.ledger.upsert(entry, now_ns, known=known)
 
@@ -138,6 +148,7 @@ class Source:
         if survey is not Survey.BULK:
             return None
         self.ledger.clear()
+        self.born.clear()
         self.sending = True
         self._bulk = bulk
         return stream.BulkBegin(bulk)

@@ -35,7 +35,7 @@ _WANTED = struct.Struct(">BBQ")
 
 _OPS = {op.value: op for op in Op}
 _STATE_KIND, _CHANGES, _BULK_BEGIN, _BULK_END, _BARRIER, _ASK, _LOCALS = range(1, 8)
-_DIGEST, _LIST, _LISTING, _WISH, _FINDING = range(16, 21)
+_DIGEST, _LIST, _LISTING, _WISH, _FINDING, _DELTA = range(16, 22)
 _VITAL = 32
 
 
@@ -106,6 +106,13 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Delta:
+    """Connections that began on this node while both were active; it was the one that yielded."""
+
+    records: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Locals:
     """The sender's own addresses, declared or not: connections of them cannot move."""
 
@@ -171,7 +178,7 @@ class Vital:
 
 
 Message = (
-    State | Changes | BulkBegin | BulkEnd | BarrierPassed | Ask | Locals
+    State | Changes | BulkBegin | BulkEnd | BarrierPassed | Ask | Delta | Locals
     | Digest | List | Listing | Wanted | Finding | Vital
 )  # fmt: skip
 _NUMBERED_KINDS: dict[int, type[BulkBegin] | type[BulkEnd] | type[BarrierPassed]] = {
@@ -196,9 +203,13 @@ def encode(message: Message) -> bytes:
         for op, payload in message.changes:
             out += (_CHANGE.pack(op, len(payload)), payload)
         return b"".join(out)
-    if isinstance(message, Ask | Locals):
-        kind = _ASK if isinstance(message, Ask) else _LOCALS
-        parts = message.keys if isinstance(message, Ask) else sorted(message.addresses)
+    if isinstance(message, Ask | Locals | Delta):
+        if isinstance(message, Locals):
+            kind, parts = _LOCALS, tuple(sorted(message.addresses))
+        elif isinstance(message, Ask):
+            kind, parts = _ASK, message.keys
+        else:
+            kind, parts = _DELTA, message.records
         return bytes([kind]) + b"".join(_CHANGE.pack(0, len(part)) + part for part in parts)
     if isinstance(message, Digest | List | Listing | Wanted | Finding):
         return _encode_audit(message)
@@ -299,6 +310,7 @@ _AUDITS: dict[int, Callable[[bytes], Message]] = {
     _LISTING: _decode_listing,
     _WISH: _decode_wanted,
     _FINDING: _decode_finding,
+    _DELTA: lambda data: Delta(tuple(payload for _none, payload in _parts(data, 1))),
 }
 
 
