@@ -157,6 +157,7 @@ def test_own_durations_are_written_and_are_part_of_the_fingerprint():
     timers = {"beat_ms": 10, "dead_ms": 30, "lease_ms": 100}
     cluster = cluster_of(pair(profile=None, timers=timers))
     text = files.agent_toml(cluster, "fw-a")
-    assert 'profile = "timers"\n\n[timers]\nbeat_ms = 10\ndead_ms = 30\nlease_ms = 100\n' in text
+    assert 'profile = "timers"\n' in text
+    assert "\n\n[timers]\nbeat_ms = 10\ndead_ms = 30\nlease_ms = 100\n\n[node]\n" in text
     other = cluster_of(pair(profile=None, timers={**timers, "dead_ms": 31}))
     assert files.config_digest(cluster) != files.config_digest(other)
