@@ -68,6 +68,16 @@ from ansible_collections.amaranten.ha.plugins.module_utils._agent import digest
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read, write
 
 MODE = 0o600
+EXPOSED = "mode is not 0600"
+
+
+def plan(path, text):
+    """What differs in the file, without a key."""
+    found = read(path)
+    reasons = [] if found == text else ["the keys differ"]
+    if found is not None and stat.S_IMODE(os.stat(path).st_mode) != MODE:
+        reasons.append(EXPOSED)
+    return reasons
 
 
 def main():
@@ -85,19 +95,21 @@ def main():
     keys = {int(number): str(key) for number, key in module.params["keys"].items()}
     text = ring.render(keys, send_key)
     old_text = read(path)
-    exposed = old_text is not None and stat.S_IMODE(os.stat(path).st_mode) != MODE
-    changed = old_text != text or exposed
-    if changed and not module.check_mode:
+    reasons = plan(path, text)
+    if reasons and not module.check_mode:
         write(path, text, MODE)
+        left = plan(path, text)
+        if left:
+            module.fail_json(msg="%s was written and is still not as asked: %s." % (path, left[0]))
     module.exit_json(
-        changed=changed,
+        changed=bool(reasons),
         ids=ring.describe(keys, send_key)["ids"],
         sha256=digest(text),
         diff={
             "before_header": path,
             "after_header": path,
             "before": ring.described_text(*ring.parse(old_text or ""))
-            + ("mode is not 0600\n" if exposed else ""),
+            + (EXPOSED + "\n" if EXPOSED in reasons else ""),
             "after": ring.described_text(keys, send_key),
         },
     )

@@ -151,6 +151,10 @@ def main():
     complaint = from_archive(module, missing)
     if complaint:
         result.update(changed=False, needed=needed(module, node), complaint=complaint)
+        module.exit_json(**result)
+    still = [name for name, version in node.packages(missing).items() if not version]
+    if still:
+        module.fail_json(msg="apt said that it installed %s, and dpkg does not have it." % still[0])
     module.exit_json(**result)
 
 

@@ -88,6 +88,11 @@ def put(module, name, value):
         )
 
 
+def plan(values, now):
+    """Names of the parameters that the kernel has otherwise."""
+    return sorted(name for name, value in values.items() if now[name] != value)
+
+
 def main():
     """Entry point of the module."""
     module = AnsibleModule(
@@ -100,7 +105,7 @@ def main():
     path = module.params["path"]
     values = {name: str(value) for name, value in module.params["values"].items()}
     now = {name: live(name) for name in values}
-    different = sorted(name for name, value in values.items() if now[name] != value)
+    different = plan(values, now)
     text = "# Written by Ansible: change it there.\n" + listing(values)
     old_text = read(path)
     if not module.check_mode:
@@ -108,6 +113,12 @@ def main():
             write(path, text, 0o644)
         for name in different:
             put(module, name, values[name])
+        left = plan(values, {name: live(name) for name in values})
+        if left or read(path) != text:
+            module.fail_json(
+                msg="The kernel did not keep %s, expected values that it takes as they are."
+                % ", ".join("%s = %s (it has %s)" % (n, values[n], live(n)) for n in left)
+            )
     absent = {name: "(absent)" if now[name] is None else now[name] for name in different}
     module.exit_json(
         changed=bool(different) or old_text != text,

@@ -202,6 +202,11 @@ def main():
     reasons = plan.reasons()
     if reasons and not module.check_mode:
         apply(module, plan)
+        left = Plan(module.params, Node(module.run_command)).reasons()
+        if left:
+            module.fail_json(
+                msg="systemd did not take all of it, expected nothing left: %s." % "; ".join(left)
+            )
     module.exit_json(
         changed=bool(reasons),
         reasons=reasons,

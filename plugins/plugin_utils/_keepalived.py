@@ -3,8 +3,8 @@
 """Reads the text of keepalived.conf and conntrackd.conf into blocks with their lines.
 
 Both files are words, braces and comments.  This room knows no keyword: what a block means is said
-in `_migration`.  It opens no file and judges nothing; a brace that is missing ends its block with the
-file.
+in `_migration`.  It opens no file and judges nothing; a brace that is missing ends its block with
+the file.
 """
 
 from __future__ import annotations

@@ -227,6 +227,19 @@ BOTH_SIDED = (
         "has 2, expected 1",
     ),
 )
+EXPORT = """
+- hosts: firewalls
+  gather_facts: false
+  tasks:
+    - ansible.builtin.import_role: {name: amaranten.ha.firewall, tasks_from: pair}
+    - ansible.builtin.import_role: {name: amaranten.ha.agent, tasks_from: observe}
+    - ansible.builtin.copy:
+        dest: "{{ inventory_dir }}/export-{{ inventory_hostname }}.json"
+        content: "{{ drift_observed | to_json }}"
+        mode: "0600"
+      delegate_to: localhost
+      vars: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
+"""
 # The services still run with the files that were there before.
 STALE = {
     "agent/amaranten-ha-gate.service",
@@ -295,6 +308,39 @@ def test_a_converged_pair_has_no_drift_and_nothing_is_changed(pair: Lab) -> None
     assert run.changed_on_nodes == 0
     assert snapshot(pair) == before
     assert (pair.inventory.parent / "drift/drift.xml").read_text().count("<failure") == 0
+
+
+def test_the_export_of_a_deployed_node_is_what_was_asked_for(pair: Lab) -> None:
+    converged(pair)
+    play = pair.inventory.parent / "export.yml"
+    play.write_text(EXPORT)
+    for node in NODES:
+        path = pair.inventory.parent / f"export-{node}.json"
+        path.unlink(missing_ok=True)
+    command = [str(PLAYBOOK), "-i", str(pair.inventory), str(play)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=DRIFT_S_MAX, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    for node in NODES:
+        export = json.loads((pair.inventory.parent / f"export-{node}.json").read_text())
+        wanted, disk, live = export["wanted"], export["disk"], export["live"]
+        assert disk["release"]
+        for section in ("sysctls", "files", "keys"):
+            assert disk[section] == wanted[section], section
+        for section in ("sysctls", "packages"):
+            assert live[section] == wanted[section], section
+        for name, interface in wanted["interfaces"].items():
+            assert disk["interfaces"][name] == interface
+            for part in ("addresses", "routes"):
+                assert live["interfaces"][name][part] == interface[part], (name, part)
+        for name, unit in wanted["units"].items():
+            assert disk["units"][name]["content"] == unit["content"], name
+            assert disk["units"][name]["enabled"] == unit["enabled"], name
+        rulesets = export["ruleset"]
+        assert rulesets["wanted"]["tables"] == rulesets["disk"]["tables"]
+        for table, text in rulesets["wanted"]["tables"].items():
+            assert rulesets["live"]["tables"][table] == text
 
 
 def test_each_hand_edit_on_one_node_is_found_in_its_class_and_nothing_else(pair: Lab) -> None:
