@@ -335,4 +335,6 @@ def timezone():
     """The zone in which the node writes its log."""
     path = "/etc/localtime"
     target = os.path.realpath(path) if os.path.islink(path) else ""
-    return target.split("/zoneinfo/")[-1] if target else (read("/etc/timezone") or "").strip()
+    if target:
+        return target.rsplit("/zoneinfo/", maxsplit=1)[-1]
+    return (read("/etc/timezone") or "").strip()

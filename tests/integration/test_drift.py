@@ -240,6 +240,20 @@ EXPORT = """
       delegate_to: localhost
       vars: {ansible_connection: local, ansible_python_interpreter: "{{ ansible_playbook_python }}"}
 """
+ZOO = """
+- hosts: firewalls
+  gather_facts: false
+  tasks:
+    - amaranten.ha.ruleset: &zoo
+        content: "{{ lookup('ansible.builtin.file', zoo) }}"
+        path: /root/zoo.nft
+        state_path: /root/zoo.json
+      register: first
+    - amaranten.ha.ruleset: *zoo
+      register: second
+    - ansible.builtin.assert:
+        that: [first is changed, second is not changed]
+"""
 # The services still run with the files that were there before.
 STALE = {
     "agent/amaranten-ha-gate.service",
@@ -409,3 +423,24 @@ def test_one_node_is_compared_when_the_other_is_down(pair: Lab) -> None:
     assert report["pairs"][0]["unreached"] == [passive]
     assert strict.code == 2
     converged(pair)
+
+
+def test_a_ruleset_with_most_of_the_language_is_loaded_once(pair: Lab) -> None:
+    passive = steps.other(converged(pair))
+    play = pair.inventory.parent / "zoo.yml"
+    play.write_text(ZOO)
+    zoo = Path(__file__).with_name("zoo.nft")
+    command = [str(PLAYBOOK), "-i", str(pair.inventory), str(play), "--limit", passive]
+    try:
+        done = subprocess.run(
+            [*command, "-e", f"zoo={zoo}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=DRIFT_S_MAX,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+    finally:
+        gone = "; ".join(f"table {t}; delete table {t}" for t in ("inet zoo", "ip zoo_nat"))
+        hand(pair, passive, f"nft '{gone}'; rm -f /root/zoo.*")
