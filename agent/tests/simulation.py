@@ -176,15 +176,19 @@ class World:
         """Let time pass."""
         end_ns = self.now_ns + duration_ms * MS_NS
         while self.now_ns < end_ns:
-            self.now_ns += STEP_NS
-            for machine in self.machines.values():
-                self._step(machine)
-            open_gates = sum(each.forwards(self.now_ns) for each in self.machines.values())
-            self.both_forward_ns += STEP_NS * (open_gates == 2)
-            self.nobody_forwards_ns += STEP_NS * (open_gates == 0)
-            self.both_speak_ns += STEP_NS * all(
-                each.speaks(self.now_ns) for each in self.machines.values()
-            )
+            self.step()
+
+    def step(self) -> None:
+        """Let half a millisecond pass."""
+        self.now_ns += STEP_NS
+        for machine in self.machines.values():
+            self._step(machine)
+        open_gates = sum(each.forwards(self.now_ns) for each in self.machines.values())
+        self.both_forward_ns += STEP_NS * (open_gates == 2)
+        self.nobody_forwards_ns += STEP_NS * (open_gates == 0)
+        self.both_speak_ns += STEP_NS * all(
+            each.speaks(self.now_ns) for each in self.machines.values()
+        )
 
     def settle(self) -> None:
         """Boot the pair and wait until one is active and the other passive."""

@@ -47,7 +47,7 @@ def test_a_claim_without_standing_is_raised_when_a_third_party_answers() -> None
     late.cut_off = set()
     late.run(4000)
     assert late.machines[1].heart.claim.standing == 1
-    assert late.machines[1].heart.epoch == before + 1
+    assert late.machines[1].heart.epoch == before
     assert reasons(late, 1).count("third party answers") == 1
 
 
@@ -262,3 +262,24 @@ def test_an_announced_restart_waits_for_the_gate_that_its_new_files_describe(wor
     world.run(500)
     assert world.machines[1].heart.reason == "resumed"
     assert world.nobody_forwards_ns == 0
+
+
+# Every step of a hand-over may be the last
+
+
+@pytest.mark.parametrize("victims", [(1,), (2,), (1, 2)])
+def test_a_hand_over_may_be_interrupted_at_any_moment(victims: tuple[int, ...]) -> None:
+    for half_ms in (*range(0, 180, 30), *range(128, 148, 4)):
+        world = World()
+        world.settle()
+        world.machines[1].heart.switchover = "operator"
+        for _step in range(half_ms):
+            world.step()
+        for number in victims:
+            world.kill_heart(number, 400)
+        world.both_forward_ns = world.both_speak_ns = 0
+        world.run(2000)
+        assert sorted(world.roles()) == [PASSIVE, ACTIVE], half_ms
+        lease_ns = world.machines[1].heart.timing.lease_kernel_ms * MS_NS
+        assert world.both_forward_ns <= lease_ns, half_ms
+        assert world.both_speak_ns <= lease_ns, half_ms

@@ -73,6 +73,11 @@ class Services(object):
                     break
         return found
 
+    def units_outdated(self, wanted):
+        """Whether a service runs under an older unit; only systemd can bring it under the new."""
+        units = {path: wanted[path] for path in wanted if os.path.dirname(path) == UNITS}
+        return bool(self.outdated(units))
+
     def stamp(self, wanted):
         """Remember with which files the services that run now were started."""
         stamps = {

@@ -17,8 +17,10 @@ short_description: The agent's services, running with the present version and co
 description:
   - Makes a version the current one, starts services that do not run, and restarts those that have
     been started before the version, the configuration, the keys or their units changed.
-  - An active node hands over to its peer before a restart and ends as the passive one; if the peer
-    would not take over, nothing is restarted and the module fails. After a restart the module waits
+  - The agent is restarted in the announced way (C(amaranten-ha restart)), in which an active node
+    stays active. If a unit changed, or the agent that runs knows no such restart, an active node
+    hands over to its peer first and ends as the passive one; if the peer would not take over then,
+    nothing is restarted and the module fails. After a restart the module waits
     until the node has a role again and the pair is as ready as it was before. Run it for one node
     at a time.
   - Versions other than the current one and the one before it are removed.
@@ -33,7 +35,7 @@ attributes:
     support: full
   disruptive:
     support: partial
-    details: An active node hands over first, or is not restarted.
+    details: An active node stays active, or hands over first, or is not restarted.
 options:
   release:
     description: The name of the version's directory, as returned by M(amaranten.ha.release).
@@ -127,6 +129,7 @@ class Plan(object):
         self.switch = self.old_release != release
         self.start = services.stopped()
         self.outdated = services.outdated(self.wanted)
+        self.units = services.units_outdated(self.wanted)
         self.reasons = []
         if self.switch:
             self.reasons.append("the current version is %s" % (self.old_release or "not set"))
@@ -173,15 +176,19 @@ class Agent(object):
     def apply(self, plan):
         """Switch the version, then start or restart, then wait."""
         before = status(self.node)
-        if plan.restart and before.get("role") == "active" and not self.module.params["force"]:
-            self.hand_over()
+        announced = plan.restart and not plan.start and not plan.units
+        if plan.restart and not announced:
+            self.make_passive(before)
         if plan.switch:
             temporary = CURRENT + ".new"
             if os.path.islink(temporary):
                 os.unlink(temporary)
             os.symlink(plan.release, temporary)
             os.rename(temporary, CURRENT)
-        if plan.restart:
+        if announced and not self.announce():
+            self.make_passive(status(self.node))
+            announced = False
+        if plan.restart and not announced:
             self.systemctl(["restart"] + list(self.services.names))
         elif plan.start:
             self.systemctl(["start"] + plan.start)
@@ -193,6 +200,18 @@ class Agent(object):
         if plan.record is not None:
             write(RECORD_PATH, plan.record, 0o600)
         self.prune(plan)
+
+    def announce(self):
+        """Restart in the announced way, in which an active node stays active; whether it did."""
+        code, out, error = self.module.run_command([TOOL, "restart"])
+        if code == 2:
+            self.module.fail_json(msg="".join(error or out).strip())
+        return code == 0
+
+    def make_passive(self, now):
+        """Hand over before a restart that would interrupt the traffic."""
+        if now.get("role") == "active" and not self.module.params["force"]:
+            self.hand_over()
 
     def reload(self):
         """Tell the agent the new fingerprints."""

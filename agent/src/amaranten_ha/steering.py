@@ -69,13 +69,18 @@ def restart(options: argparse.Namespace) -> int:
     """Restart the agent so that an active node stays active; the new files are checked first.
 
     The gate comes first if its table stays as it is. If the new files change it, heart begins anew
-    first and waits for the gate that they describe: the one before would take it for a fault.
+    first and waits for the gate that they describe: the one before would take it for a fault. A
+    kernel that drops the lease with the table allows no such restart of an active node.
     """
     settings = load()
     load_digests()
     began = time.monotonic()
     before = ask(SOCKET_PATH, {"op": "status"}, ANSWER_S)
-    same_table = GateReader(settings).check().intact
+    reader = GateReader(settings)
+    same_table, active = reader.check().intact, before["role"] == "active"
+    if active and not same_table and not reader.outlives_its_service():
+        reason = "the gate's table changes and this kernel drops the lease with it: switch over"
+        return _say(options, False, [reason], "", began)
     if same_table:
         _systemctl("restart", _GATE)
     answer = ask(SOCKET_PATH, {"op": "restart"}, ANSWER_S)
@@ -85,7 +90,7 @@ def restart(options: argparse.Namespace) -> int:
         _systemctl("restart", _GATE)
     _systemctl("restart", _SYNC)
     after = _begun_anew(began)
-    if before["role"] == "active" and after.get("role") != "active":
+    if active and after.get("role") != "active":
         reasons = [f"this node was active and is {after.get('role', 'silent')} now"]
         return _say(options, False, reasons, "", began)
     return _say(options, True, [], f"restarted, {after['role']} ({after['reason']}),", began)

@@ -225,8 +225,8 @@ class Node:
         if Action.ANNOUNCE in rule.actions:
             self.defended_ns = view.now_ns
         elif Action.CLAIM in rule.actions:
-            self.claim = Claim(1, self.epoch + 1, rank(self.plan.number))
-            self.epoch = self.last_active = self.claim.epoch
+            # The same epoch: it is still ours alone, and the role has not moved.
+            self.claim = Claim(1, view.claim.epoch, view.claim.rank)
             self.peer.forget_claim()
         else:
             self.resume = None

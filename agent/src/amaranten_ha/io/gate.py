@@ -168,6 +168,11 @@ class GateReader:
         answer = self._open().ask([nft.get_element(LEASE)])[0]
         return 0 if answer is None else max(1, nft.decode_elements(answer)[1][0][1])
 
+    def outlives_its_service(self) -> bool:
+        """Say whether the kernel keeps table and lease while the gate service restarts."""
+        head = self._open().ask([nft.get_table()])[0]
+        return head is not None and bool(nft.decode_table(head)[0] & nft.FLAG_PERSIST)
+
     def close(self) -> None:
         """Close the socket; the next check opens another."""
         if self._channel is not None:
