@@ -182,11 +182,11 @@ def test_a_passive_without_the_nat_chain_of_the_active_is_in_fault(pair: Pair) -
         run("ip", "netns", "exec", node.namespace, "nft", text)
 
     nft(active, chain)
-    until(lambda: passive.role == "fault", "it lacks what the active has", 5)
+    until(lambda: passive.role == "fault", "it lacks what the active has", 12)
     assert passive.status()["reason"] == f"fault: no nat chain for IPv4, and {active.name} has one"
     nft(passive, chain)
     until(pair.settled, "both have it", 5)
     nft(active, "delete table ip t")
-    until(lambda: passive.role == "active", "the active lost it and handed over", 5)
+    until(lambda: passive.role == "active", "the active lost it and handed over", 12)
     nft(passive, "delete table ip t")
     until(pair.settled, "nobody translates: no fault", 5)

@@ -47,6 +47,8 @@ def test_an_offer_made_for_a_fault_that_nobody_takes_ends_in_fault(world: World)
 
 def test_a_passive_without_the_nat_chain_of_the_active_is_in_fault(world: World) -> None:
     world.machines[1].heart.nat = Flag.NAT4
+    world.run(4800)
+    assert world.roles() == (ACTIVE, PASSIVE)
     world.run(500)
     assert world.roles() == (ACTIVE, FAULT)
     assert "no nat chain for IPv4" in world.machines[2].heart.reason
@@ -54,13 +56,28 @@ def test_a_passive_without_the_nat_chain_of_the_active_is_in_fault(world: World)
     world.run(500)
     assert world.roles() == (ACTIVE, PASSIVE)
     world.machines[1].heart.nat = Flag(0)
-    world.run(500)
+    world.run(4000)
+    assert world.roles() == (ACTIVE, PASSIVE)
+    world.run(1500)
     assert world.machines[2].role is ACTIVE
+
+
+def test_a_ruleset_that_is_flushed_and_loaded_again_moves_nothing(world: World) -> None:
+    for number in (1, 2):
+        world.machines[number].heart.nat = Flag.NAT4 | Flag.NAT6
+    world.run(1000)
+    for number in (1, 2):
+        world.machines[number].heart.nat = Flag(0)
+        world.run(4000)
+        world.machines[number].heart.nat = Flag.NAT4 | Flag.NAT6
+        world.run(1000)
+    assert world.roles() == (ACTIVE, PASSIVE)
+    assert len(world.machines[2].log) == 1
 
 
 def test_a_first_nat_chain_on_the_passive_moves_nothing(world: World) -> None:
     world.machines[2].heart.nat = Flag.NAT4 | Flag.NAT6
-    world.run(2000)
+    world.run(7000)
     assert world.roles() == (ACTIVE, PASSIVE)
 
 

@@ -1,30 +1,45 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why a node must not be active, as one sentence: what heart saw, and what only the pair can tell.
+"""Why a node must not be active, as far as only the pair can tell: chains of type nat.
 
-The engine enters once a turn. Heart reports what it read of its own kernel (the gate, forwarding).
-Chains of type nat are judged against the peer: without them the copied translations do nothing, but
-a pair whose ruleset translates nothing needs none.
+The engine enters once a turn. Without such a chain the copied translations do nothing, but a pair
+whose ruleset translates nothing needs none: so a node is judged against its peer, and not before
+it has been without for a while, because an operator's `flush` and `load` are two steps.
 """
 
 from __future__ import annotations
 
 from amaranten_ha.core.beat import Flag
+from amaranten_ha.core.timing import MS_NS, Timing
 
 _NAT = Flag.NAT4 | Flag.NAT6
 _FAMILIES = {Flag.NAT4: "IPv4", Flag.NAT6: "IPv6"}
 
 
-def missing_nat(here: Flag, had: Flag, peer: Flag | None, active: bool) -> Flag:
-    """Return the families whose nat chains the peer has and this node lacks.
+class NatWatch:
+    """The families whose nat chains the peer has and this node lacks, and since when."""
 
-    An active node lacks only what it had before: a ruleset that brings the first translation goes
-    to the passive node first, and must not move the role.
-    """
-    missing = (peer or Flag(0)) & _NAT & ~here
-    return missing & had if active else missing
+    def __init__(self, timing: Timing) -> None:
+        self._patience_ns = timing.nat_ms * MS_NS
+        self._had = Flag(0)
+        self._missing = Flag(0)
+        self._since_ns = 0
 
+    def look(self, here: Flag, peer: Flag, active: bool, now_ns: int) -> None:
+        """Take in what both kernels have.
 
-def nat_sentence(missing: Flag, peer_name: str) -> str:
-    """Return the fault in words; empty if nothing is missing."""
-    families = " and ".join(word for flag, word in _FAMILIES.items() if flag in missing)
-    return f"no nat chain for {families}, and {peer_name} has one" if families else ""
+        An active node lacks only what it had before: a ruleset that brings the first translation
+        goes to the passive node first, and must not move the role.
+        """
+        self._had |= here
+        missing = peer & _NAT & ~here
+        missing = missing & self._had if active else missing
+        if missing and not self._missing:
+            self._since_ns = now_ns
+        self._missing = missing
+
+    def problem(self, peer_name: str, now_ns: int) -> str:
+        """Return the fault in words; empty if nothing is missing, or not for long enough."""
+        if not self._missing or now_ns - self._since_ns < self._patience_ns:
+            return ""
+        families = " and ".join(word for flag, word in _FAMILIES.items() if flag in self._missing)
+        return f"no nat chain for {families}, and {peer_name} has one"

@@ -30,6 +30,7 @@ from amaranten_ha.core.damper import Damper
 from amaranten_ha.core.dual_active import DualActive
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ether import IPAddress
+from amaranten_ha.core.faults import NatWatch
 from amaranten_ha.core.margin import Margins
 from amaranten_ha.core.monitor import Monitor, bit
 from amaranten_ha.core.orders import Resume
@@ -100,7 +101,7 @@ class Node:
         self.conflicts = Conflicts(plan.timing)
         self._dual: DualActive | None = None
         self.resume = resume
-        self.nat_had = Flag(0)
+        self.nat_watch = NatWatch(plan.timing)
         self._now_ns = now_ns
         self.active_seen_ns = now_ns
         self.first_carrier_ns = now_ns
@@ -248,7 +249,8 @@ class Node:
         beat = self.pulse.beat
         there = beat.carrier if beat and self.pulse.alive(now_ns) else 0
         self.monitor.look(self.carrier_bits(), there, now_ns)
-        self.nat_had |= self.nat
+        flags = beat.flags if beat and self.pulse.alive(now_ns) else Flag(0)
+        self.nat_watch.look(self.nat, flags, self.role in ACTIVE_ROLES, now_ns)
         meets = self.role is Role.ACTIVE and self.pulse.alive(now_ns) and self.peer.claims_alone
         if meets and self._dual is None and self.claim and self.peer.claim:
             together_ms = min((now_ns - self.active_since_ns) // MS_NS, self.peer.active_ms)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amaranten_ha.core import faults, ready
+from amaranten_ha.core import ready
 from amaranten_ha.core.beat import ACTIVE_ROLES, Flag, Role
 from amaranten_ha.core.claim import Claim, rank
 from amaranten_ha.core.role import PeerView, View
@@ -63,10 +63,7 @@ def _fault(node: Node, now_ns: int, fault: str, conflict: str) -> str:
         return fault
     if conflict and node.role not in ACTIVE_ROLES:
         return conflict
-    beat, active = node.pulse.beat, node.role in ACTIVE_ROLES
-    peer = beat.flags if beat and node.pulse.alive(now_ns) else None
-    missing = faults.missing_nat(node.nat, node.nat_had, peer, active)
-    return faults.nat_sentence(missing, node.plan.peer_name)
+    return node.nat_watch.problem(node.plan.peer_name, now_ns)
 
 
 def _resumes(node: Node, now_ns: int, fault: str) -> tuple[bool | None, bool]:

@@ -57,6 +57,8 @@ class Timing:
     defend_ms: int = 1_000
     gate_check_ms: int = 100
     forwarding_check_ms: int = 1_000
+    nat_ms: int = 5_000
+    """For how long a nat chain must be missing: a ruleset may be flushed, then loaded."""
     ask_ms: int = 500
     """Pause between two questions to a third party in quiet times."""
     raise_ms: int = 1_000
