@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One lab for all tests of a deployed pair: made bare, deployed once, taken down at the end.
 
-``bare`` are two nodes on which nothing was done; only ``test_site.py`` asks for it, and runs first.
+``bare`` are two nodes on which nothing was done; the files in ``FIRST`` ask for it, and run first.
 ``pair`` is the same lab after ``playbooks/site.yml``. HA_LAB_PREFIX names the lab;
 with HA_LAB_KEEP=1 it stays up for a look at it.
 """
@@ -18,7 +18,7 @@ from tests.integration import deployment, steps
 from tests.lab import Lab
 from tests.lab.plan import own_prefix
 
-FIRST = "test_site.py"
+FIRST = ("test_preflight_bare.py", "test_site.py")
 CONVERGED_S = 60
 
 
@@ -26,9 +26,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of the deployment first: some of them need nodes on which nothing was done yet."""
     here = os.path.dirname(__file__)
     ours = [index for index, item in enumerate(items) if str(item.path).startswith(here)]
-    wanted = sorted((items[index] for index in ours), key=lambda item: item.path.name != FIRST)
+    wanted = sorted((items[index] for index in ours), key=_turn)
     for index, item in zip(ours, wanted, strict=True):
         items[index] = item
+
+
+def _turn(item: pytest.Item) -> int:
+    return FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST)
 
 
 @pytest.fixture(scope="session")
