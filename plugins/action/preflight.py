@@ -79,8 +79,10 @@ class ActionModule(ClusterAction):
             msg="\n".join(sentences) or line,
             checks={row.check: row.status for row in rows},
             findings=[finding.plain() for finding in findings],
-            interfaces=verdict.interfaces,
         )
+        # A failed task shows all that it returns: the table and the report have this already.
+        if not sentences:
+            result["interfaces"] = verdict.interfaces
         return result
 
 

@@ -77,7 +77,7 @@ findings:
   elements: dict
 interfaces:
   description: The verdict on each interface; see M(amaranten.ha.wiring_check).
-  returned: always
+  returned: success
   type: dict
 """
 

@@ -244,6 +244,7 @@ def prepare(module, devices, loan):
         state = devices.facts(name)
         states[interface["name"]] = state
         state["networks"] = interface["networks"]
+        state["addresses"] = [a["local"] for a in devices.addresses(name) if "local" in a]
         state["own"] = [str(address) for address in bare(interface["own"])]
         state["pair"] = state["own"] + [str(address) for address in bare(interface["shared"])]
         state["declared"] = [str(address) for address in bare(interface["neighbours"])]

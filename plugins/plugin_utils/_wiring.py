@@ -98,10 +98,7 @@ def figures(view: View, clean: t.Sequence[str]) -> dict[str, str]:
         return {}
     mtus = {n: str(view.state(view.ports(n)[0]).get("sent_mtu", 0)) for n in clean}
     neighbours = sum(
-        1
-        for name in clean
-        for address, macs in view.state(view.ports(name)[0]).get("answers", {}).items()
-        if macs and address not in view.state(view.ports(name)[0]).get("pair", [])
+        bool(macs) for name in clean for macs in view.foreign(view.ports(name)[0]).values()
     )
     speed = {n: view.state(view.ports(n)[0]).get("speed") or 0 for n in clean}
     pair = sum(len(view.state(port).get("pair", [])) for name in clean for port in view.ports(name))

@@ -26,16 +26,9 @@ def misplaced(view: View, names: t.Sequence[str]) -> str:
 
 def evidence(view: View, port: Port) -> int:
     """How many hosts say that a port is where it belongs, less those that say it is not."""
-    state = view.state(port)
-    answers = state.get("answers", {}) if state.get("carrier") else {}
     ours = view.every_mac()
-    shared = set(state.get("pair", []))
-    total = sum(
-        1
-        for address, macs in answers.items()
-        if address not in shared and any(mac not in ours for mac in macs)
-    )
-    for address, mac in state.get("speakers", []):
+    total = sum(bool(macs) for macs in view.foreign(port).values())
+    for address, mac in view.state(port).get("speakers", []):
         if mac in ours:
             continue
         for name in view.links:

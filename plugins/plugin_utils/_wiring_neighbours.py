@@ -23,11 +23,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._wiring_view import P
 def reach(view: View, name: str) -> t.Iterator[Finding]:
     """Neighbours that one node can resolve and the other cannot."""
     ports = view.ports(name)
-    pair = {address for port in ports for address in view.state(port).get("pair", [])}
-    targets = {
-        address for port in ports for address in view.state(port).get("answers", {})
-    } - pair  # fmt: skip
-    resolved = {port: {a for a in targets if answered(view, port, a)} for port in ports}
+    resolved = {port: {a for a, macs in view.foreign(port).items() if macs} for port in ports}
     for port in ports:
         twin = view.twin(port)
         missing = sorted(resolved[twin] - resolved[port], key=by_number)
@@ -42,11 +38,6 @@ def reach(view: View, name: str) -> t.Iterator[Finding]:
             "see whether it is on, and in this network; a host may also refuse to answer a node "
             "that has no own address there yet",
         )  # fmt: skip
-
-
-def answered(view: View, port: Port, address: str) -> bool:
-    """Whether a neighbour answered a node."""
-    return bool(view.state(port).get("answers", {}).get(address))
 
 
 def out_of_reach(

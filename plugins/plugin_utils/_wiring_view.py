@@ -105,6 +105,21 @@ class View:
         states = self.observations[node]["interfaces"].values()
         return frozenset(state["mac"] for state in states if state.get("mac"))
 
+    def foreign(self, port: Port) -> dict[str, list[str]]:
+        """Who answered for which address at a port, the addresses of the two nodes left out.
+
+        Their link-local ones stand in each other's tables like those of any neighbour.
+        """
+        ours = {
+            address
+            for each in self.ports(port.name)
+            for key in ("pair", "addresses")
+            for address in self.state(each).get(key, [])
+        }
+        answers: dict[str, list[str]] = self.state(port).get("answers", {})
+        macs = self.every_mac()
+        return {a: [m for m in by if m not in macs] for a, by in answers.items() if a not in ours}
+
     def every_mac(self) -> frozenset[str]:
         """Hardware addresses of both nodes."""
         return frozenset().union(*(self.macs(node) for node in self.nodes))

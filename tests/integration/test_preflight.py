@@ -16,14 +16,22 @@ CLIENT = "10.20.1.100"
 def test_a_running_pair_is_fit_and_does_not_notice(pair: Lab) -> None:
     active = converged(pair)
     epoch = steps.epoch(pair)
-    lost = {node: steps.status(pair, node)["links"]["lan"]["lost"] for node in NODES}
+    lost = {node: steps.status(pair, node)["links"]["lan"]["in"]["lost"] for node in NODES}
+    # The two nodes know each other as neighbours, too, by all their addresses.
+    for node in NODES:
+        for name in ("lan", "sync"):
+            device, peer = pair.device(node, name), pair.mac(steps.other(node), name)
+            link_local = f"fe80::41:6dff:fe{peer[9:11]}:{peer[12:14]}{peer[15:17]}"
+            pair.node(node).run(["ping", "-c", "1", "-W", "2", f"{link_local}%{device}"])
+            known = pair.node(node).run(["ip", "-6", "neighbour", "show", "dev", device]).stdout
+            assert "lladdr " + peer in known
     run = preflight(pair)
     assert run.code == 0, run.output
     assert run.findings == []
     assert set(run.checks.values()) == {"ok"}
     assert (converged(pair), steps.epoch(pair)) == (active, epoch)
     for node in NODES:
-        assert steps.status(pair, node)["links"]["lan"]["lost"] == lost[node]
+        assert steps.status(pair, node)["links"]["lan"]["in"]["lost"] == lost[node]
         assert not steps.status(pair, node)["rejected"].get("format")
 
 

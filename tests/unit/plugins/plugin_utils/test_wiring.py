@@ -183,6 +183,12 @@ def reaches_with_an_address(p):
     p.state["fw-b", "lan"] = {"asked": {"10.20.1.100": False}}
 
 
+def know_each_other(p):
+    p.state["fw-b", "lan"] = {"addresses": ["10.20.1.3", "fe80::b"]}
+    p.answers["fw-a", "lan"] = {"fe80::b": [mac("fw-b", "lan")]}
+    p.answers["fw-b", "lan"] = {"fe80::b": []}
+
+
 def one_way_and_reach(p):
     one_way(p)
     one_reaches(p)
@@ -246,6 +252,7 @@ CASES = [
     (cloned, [("addresses", "failed", "MAC twice", ("lan",), BOTH)]),
     (one_reaches, [("reach", "failed", "only one node reaches", ("lan",), ("fw-b",))]),
     (both_reach, []),
+    (know_each_other, []),
     (nobody_reaches, []),
     (declared_is_off, [("reach", "warning", "no answer", ("lan",), BOTH)]),
     (reaches_with_an_address, [("reach", "warning", "only one node reaches", ("lan",), ("fw-b",))]),
