@@ -62,11 +62,11 @@ EXAMPLES = r"""
 RETURN = r"""
 interfaces:
   description:
-    - By logical name. RV(interfaces.verdict) is V(same network), V(swapped) (RV(interfaces.with)
+    - By logical name. C(verdict) is V(same network), V(swapped) (C(with)
       says with which), V(wrong network), V(one-way), V(isolated), V(absent), V(down),
       V(no carrier), V(no Ethernet), V(looped), V(third party), V(leak), V(VLAN tag seen),
       V(filtered) or V(inconclusive).
-    - RV(interfaces.nodes) has for each node the device, its hardware address, MTU, speed, duplex,
+    - C(nodes) has for each node the device, its hardware address, MTU, speed, duplex,
       driver, the kinds of frames that it hears from the other one, and the largest packet.
   returned: always
   type: dict

@@ -98,7 +98,7 @@ def dual_active_ns(
                 )
     if len(spans) < 2:
         return 0
-    first, second = spans.values()
+    first, second = list(spans.values())[:2]
     return sum(
         overlap
         for begin, end in merged(first)

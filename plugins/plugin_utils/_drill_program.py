@@ -146,7 +146,7 @@ def clock_offset_ns(session: Session, python: str, rounds: int = 15) -> tuple[in
     Half of the shortest way there and back bounds the error.
     """
     clock = Program(session, "clock.py", python=python)
-    best: tuple[int, int] | None = None
+    best = (0, 1 << 62)
     try:
         for number in range(rounds):
             sent_ns = time.monotonic_ns()
@@ -158,9 +158,8 @@ def clock_offset_ns(session: Session, python: str, rounds: int = 15) -> tuple[in
                 time.sleep(0.0005)
             said = clock.said[number]
             trip_ns = said["heard_ns"] - sent_ns
-            if best is None or trip_ns < best[1]:
+            if trip_ns < best[1]:
                 best = (sent_ns + trip_ns // 2 - said["clock_ns"], trip_ns)
     finally:
         clock.close()
-    assert best is not None
     return best[0], best[1] // 2

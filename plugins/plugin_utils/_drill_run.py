@@ -138,9 +138,8 @@ class DrillRun:
             self._show(f"{what}, {left:.0f} s left" + (f": {live}" if live else ""))
 
     def _heal(self) -> list[str]:
-        assert self._fault is not None
         self._show("undoing the fault")
-        problems = self._fault.end()
+        problems = self._fault.end() if self._fault else []
         self._fault = None
         if self._drill.name == "power":
             for node in self._nodes.values():

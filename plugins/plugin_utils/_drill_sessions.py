@@ -37,35 +37,33 @@ class LocalChannel:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        self._input = t.cast(t.IO[bytes], self._process.stdin)
+        self._errors = t.cast(t.IO[bytes], self._process.stderr)
 
     def lines(self) -> t.Iterator[str]:
         """What it prints, until it ends."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._process.stdout or ():
             yield line.decode("utf-8", "replace")
 
     def send(self, data: bytes) -> None:
         """Write to its standard input."""
-        assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended; whoever reads it will see
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+            self._input.write(data)
+            self._input.flush()
 
     def close_input(self) -> None:
         """Close its standard input."""
-        assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended with something unread
-            self._process.stdin.close()
+            self._input.close()
 
     def complaint(self) -> str:
         """What it said on standard error; waits for its end."""
-        assert self._process.stderr is not None
         self.close_input()
         try:
             self._process.wait(2)
         except subprocess.TimeoutExpired:
             return ""
-        return self._process.stderr.read().decode("utf-8", "replace")
+        return self._errors.read().decode("utf-8", "replace")
 
     def status(self) -> int:
         """Its exit code; waits for its end."""

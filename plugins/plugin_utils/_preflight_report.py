@@ -12,7 +12,7 @@ import dataclasses
 import json
 import textwrap
 import typing as t
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from ansible_collections.amaranten.ha.plugins.plugin_utils._finding import (
     FAILED,

@@ -180,7 +180,7 @@ def _clean_node(node: Machine) -> None:
         device = wire_of(node.name, network).device
         for address in shared_addresses(network):
             alone = address.partition("/")[0]
-            for length in {address.partition("/")[2], "128" if ":" in address else "32"}:
+            for length in (address.partition("/")[2], "128" if ":" in address else "32"):
                 node.run(["ip", "address", "delete", f"{alone}/{length}", "dev", device])
     must(node, "conntrack", "-F")
 

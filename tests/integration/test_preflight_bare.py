@@ -8,8 +8,8 @@ have nothing to do with each other: the whole list of findings is compared.
 from __future__ import annotations
 
 import subprocess
-import xml.etree.ElementTree as ElementTree
 from typing import Any
+from xml.etree import ElementTree
 
 from tests.integration.deployment import snapshot, varied
 from tests.integration.preflight import command, miscabled, preflight

@@ -12,7 +12,8 @@ import struct
 from errno import EBUSY, ENOMEM
 
 from amaranten_ha.core import flow, rewrite
-from amaranten_ha.io.netlink import CT_NEW, Events, Request, Table
+from amaranten_ha.io.events import Events
+from amaranten_ha.io.netlink import CT_NEW, Request, Table
 
 from ..guest import ctnetlink as ct
 from ..guest.net import Net, until
