@@ -222,7 +222,7 @@ def check_own_changes_raise_no_events() -> None:
     other = ct.Tuple("10.1.0.1", "10.2.0.1", ct.UDP, (2, 53))
     ct.expect(ct.Table().create(ct.entry(other)), 0, "a stranger's entry")
     heard = until("the stranger's event", lambda: events.drain(10))
-    assert {_ports(each.attributes) for each in heard} == {(2, 53)}
+    assert {_ports(attributes) for _gone, attributes in heard} == {(2, 53)}
 
 
 def check_events_of_flows_older_than_the_listener() -> None:
@@ -240,9 +240,9 @@ def check_events_of_flows_older_than_the_listener() -> None:
         mark = ct.Tuple("10.1.0.1", "10.2.0.1", ct.UDP, (setting, 53))
         ct.expect(ct.Table().create(ct.entry(mark)), 0, "the mark that ends the wait")
         heard = []
-        while not any(_ports(each.attributes) == (setting, 53) for each in heard):
+        while not any(_ports(each) == (setting, 53) for _gone, each in heard):
             heard += until("any event", lambda: events.drain(10))  # noqa: B023  called at once
-        gone = [each for each in heard if each.gone]
+        gone = [each for is_gone, each in heard if is_gone]
         assert len(gone) == told, f"nf_conntrack_events={setting}: {len(gone)} ends told"
 
 
@@ -255,7 +255,7 @@ def check_event_layout_is_the_fixed_one() -> None:
     heard: list[bytes] = []
 
     def established() -> bool:
-        heard.extend(each.attributes for each in events.drain(10))
+        heard.extend(attributes for _gone, attributes in events.drain(10))
         return any(flow.parse(each).state == ct.ESTABLISHED for each in heard)
 
     until("the event of an established connection", established)
