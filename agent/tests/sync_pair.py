@@ -73,6 +73,8 @@ class Node(Namespace):
         self.process: subprocess.Popen[bytes] | None = None
         self.mac: dict[str, str] = {}
         self.ports: list[str] = []
+        self.extra = ""
+        """More lines of the section on replication."""
         self.key(KEY)
 
     def key(self, value: str, key_id: int = 1) -> None:
@@ -82,6 +84,7 @@ class Node(Namespace):
 
     def configure(self, text: str) -> None:
         """Write the configuration."""
+        text = text.replace(f"port = {PORT}\n", f"port = {PORT}\n{self.extra}\n")
         (self.folder / "agent.toml").write_text(text)
 
     def start(self) -> None:

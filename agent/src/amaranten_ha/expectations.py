@@ -53,6 +53,7 @@ class Expectations:
         self._table, self._mirror, self._look_up = table, mirror, look_up
         self._events = Events(table.port, EXPECTATIONS)
         self._look_due_ns = 0
+        self.troubles: dict[str, str] = {}
 
     def fileno(self) -> int:
         """Return the descriptor of the events."""
@@ -95,6 +96,11 @@ class Expectations:
         except (KernelRefused, PeerError):
             return
         self.teller.present(found)
+
+    def refresh(self, now_ns: int) -> None:
+        """Look once more at once."""
+        self._look_due_ns = 0
+        self.look(now_ns)
 
     def make(self, now_ns: int, *, again: bool) -> None:
         """Make what is wanted, remove what is not."""

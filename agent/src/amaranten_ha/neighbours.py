@@ -42,6 +42,7 @@ class Neighbours:
         self._links: dict[int, int] = {}
         """Number of the device -> number of the logical interface."""
         self._look_due_ns = 0
+        self.troubles: dict[str, str] = {}
 
     def fileno(self) -> int:
         """Return the descriptor of the events."""
@@ -86,6 +87,11 @@ class Neighbours:
         for key in self.holder.wanted:
             if key not in rows:
                 self.holder.lost(key)
+
+    def refresh(self, now_ns: int) -> None:
+        """Look once more at once."""
+        self._look_due_ns = 0
+        self.look(now_ns)
 
     def make(self, now_ns: int, *, again: bool) -> None:
         """Note the peer's neighbours as one's own."""

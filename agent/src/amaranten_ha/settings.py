@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amaranten_ha.core.errors import ConfigurationError
+from amaranten_ha.core.named_set import SetName, set_name
 from amaranten_ha.core.seal import KeyRing
 from amaranten_ha.core.timing import OWN_TIMERS, PROFILES, Timing
 
@@ -32,6 +33,7 @@ EPOCH_PATH = STATE_PATH / "epoch.json"
 HELD_PATH = STATE_PATH / "held.json"
 """Until when this node is held, in seconds since 1970; written by the operator's tool."""
 LINKS_MAX = 32
+SETS_MAX = 32
 
 Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -75,6 +77,8 @@ class Replication:
     """Where the stream of the replica listens."""
 
     port: int
+    sets: tuple[SetName, ...] = ()
+    """The user's sets whose elements the passive has as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,15 @@ class _Table:
         except ValueError:
             raise self.fail(key, "a list of addresses with prefix length") from None
 
+    def sets(self, key: str) -> tuple[SetName, ...]:
+        value = self._values.get(key, [])
+        if not isinstance(value, list) or len(value) > SETS_MAX:
+            raise self.fail(key, f"a list of at most {SETS_MAX} names of sets")
+        try:
+            return tuple(set_name(str(each)) for each in value)
+        except ConfigurationError as error:
+            raise self.fail(key, f"names of sets: {error}") from None
+
     def items(self) -> Mapping[str, Any]:
         return self._values
 
@@ -193,7 +206,7 @@ def load(config_path: Path = CONFIG_PATH, keys_path: Path = KEYS_PATH) -> Settin
         node=node,
         peer=peer,
         interfaces=interfaces,
-        replication=Replication(root.table("replication").number("port", 1, 65535)),
+        replication=_replication(root.table("replication")),
         gateways=_gateways(network),
         keys=_keys(keys_path),
     )
@@ -226,6 +239,10 @@ def _timers(path: Path, root: _Table) -> Timing:
     except ConfigurationError as error:
         where = "" if str(error).startswith(str(path)) else f"{path}: "
         raise ConfigurationError(f"{where}{error}") from None
+
+
+def _replication(table: _Table) -> Replication:
+    return Replication(table.number("port", 1, 65535), table.sets("sets"))
 
 
 def _node(table: _Table) -> Node:

@@ -281,7 +281,7 @@ class Sync:
             if message is not None:
                 self._bulk_given = wanted
                 self._channel.send(message)
-                self._vital.begin(wanted)
+                self._vital.begin(wanted, now_ns)
         if self._walker.turn(now_ns):
             self._state_due_ns = self._report_due_ns = now_ns
         if self._role is not Role.PASSIVE or self._copy.want or not self._walker.learned:

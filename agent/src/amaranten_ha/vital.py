@@ -19,6 +19,7 @@ from amaranten_ha.core.vital import Holder, Teller
 from amaranten_ha.expectations import Expectations
 from amaranten_ha.io.netlink import Table
 from amaranten_ha.locality import Locality
+from amaranten_ha.named_sets import NamedSets
 from amaranten_ha.neighbours import Neighbours
 from amaranten_ha.settings import Settings
 
@@ -28,6 +29,8 @@ class Subject(Protocol):
 
     teller: Teller
     holder: Holder
+    troubles: dict[str, str]
+    """What is wrong with a part of it, and why."""
 
     @property
     def topic(self) -> int:
@@ -46,6 +49,9 @@ class Subject(Protocol):
     def look(self, now_ns: int) -> None:
         """Take in everything that there is, a piece a turn, as often as it needs to be."""
 
+    def refresh(self, now_ns: int) -> None:
+        """Look once more at once: everything is to be told."""
+
     def make(self, now_ns: int, *, again: bool) -> None:
         """Bring the own kernel nearer to what is wanted."""
 
@@ -61,6 +67,7 @@ def subjects(
     return [
         Expectations(table, mirror, look_up),
         Neighbours(settings.interfaces, lambda: locality.ours),
+        NamedSets(settings.replication.sets),
     ]
 
 
@@ -84,9 +91,10 @@ class Vital:
                 if subject.holder.waiting:
                     subject.make(now_ns, again=False)
 
-    def begin(self, bulk: int) -> None:
+    def begin(self, bulk: int, now_ns: int) -> None:
         """Tell everything, from the beginning of this bulk on."""
         for subject in self._subjects.values():
+            subject.refresh(now_ns)
             subject.teller.begin(bulk)
 
     def stop(self) -> None:
@@ -136,6 +144,7 @@ class Vital:
             reasons = list(subject.holder.refused.values())
             for why in sorted(set(reasons)):
                 found.append(f"{reasons.count(why)} {subject.what}: {why}")
+            found += [f"{what}: {why}" for what, why in sorted(subject.troubles.items())]
             if subject.teller.left_out:
                 found.append(f"{subject.teller.left_out} {subject.what} more than are replicated")
         return found

@@ -196,6 +196,11 @@ class Holder:
         """Something is to be done or tried again."""
         return bool(self._todo or self._removals)
 
+    @property
+    def complete(self) -> bool:
+        """Everything was said at least once."""
+        return self.believes and self._marks is None
+
     def done(self, key: bytes) -> None:
         """This was made."""
         self._todo.pop(key, None)

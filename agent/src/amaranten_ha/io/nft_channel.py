@@ -117,14 +117,15 @@ class Channel:
         """Close this process's descriptor; the kernel's socket may live on in another's."""
         self._socket.close()
 
-    def transact(self, requests: Sequence[Request]) -> None:
+    def transact(self, requests: Sequence[Request], family: int = _NETDEV_FAMILY) -> None:
         """Have all requests done in one transaction, or none: then raise `Refused`."""
         first = self._sequence + 1
         self._sequence += len(requests) + 2
         batch = [_pack(_BATCH_BEGIN, _REQUEST, first, b"", resource=_NF_TABLES)]
         for number, (kind, flags, body) in enumerate(requests, first + 1):
             last = _ACK if number == first + len(requests) else 0
-            batch.append(_pack(_NF_TABLES << 8 | kind, _REQUEST | flags | last, number, body))
+            kind, flags = _NF_TABLES << 8 | kind, _REQUEST | flags | last
+            batch.append(_pack(kind, flags, number, body, family=family))
         batch.append(_pack(_BATCH_END, _REQUEST, self._sequence, b"", resource=_NF_TABLES))
         self._send(b"".join(batch))
         done = False
@@ -142,13 +143,13 @@ class Channel:
         if not done:
             raise Refused("nf_tables transaction, which the kernel did not confirm", errno.EIO)
 
-    def ask(self, requests: Sequence[Request]) -> list[bytes | None]:
+    def ask(self, requests: Sequence[Request], family: int = _NETDEV_FAMILY) -> list[bytes | None]:
         """Ask all with one send; the answer to what does not exist is None."""
         first = self._sequence + 1
         self._sequence += len(requests)
         self._send(
             b"".join(
-                _pack(_NF_TABLES << 8 | kind, _REQUEST | flags, number, body)
+                _pack(_NF_TABLES << 8 | kind, _REQUEST | flags, number, body, family=family)
                 for number, (kind, flags, body) in enumerate(requests, first)
             )
         )
