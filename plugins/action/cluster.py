@@ -23,6 +23,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils import _cluster_files
 from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster import Reader
 from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster_checks import check
 from ansible_collections.amaranten.ha.plugins.plugin_utils._masquerade import findings, source_line
+from ansible_collections.amaranten.ha.plugins.plugin_utils._named_sets import set_findings
 from ansible_collections.amaranten.ha.plugins.plugin_utils._node_checks import (
     check_keys,
     check_node,
@@ -280,6 +281,8 @@ def inspect(
         problems.say(f"{place(line - offset)} {sentence}.")
     for rule, sentence in findings(text, cluster, node):
         problems.say(f"{place(rule.line - offset)} {sentence}.")
+    for sentence in set_findings(text, cluster.replicate_sets, node):
+        problems.say(f"{sentence}.")
     if not text.tables:
         problems.say(f"{name} declares no table for {node}, expected at least one.")
 

@@ -74,6 +74,10 @@ class RulesetText(object):
     def __init__(self, text):
         self.tables = []
         self.rules = []
+        # "family table set" -> the words of its block, if it is declared inside of its table.
+        self.sets = {}
+        # Sets are declared by statements of their own as well; those are not read.
+        self.flat_sets = False
         self.defines = {}
         self.refused = []
         self._used = []
@@ -144,6 +148,8 @@ class RulesetText(object):
             if statement[0].text == "chain" and len(statement) > 2:
                 for rule in statements(inside(statement[2:])):
                     self.rules.append(Rule(family, name.text, statement[1].text, rule))
+            elif statement[0].text == "set" and len(statement) > 2:
+                self.sets["%s %s" % (table, statement[1].text)] = inside(statement[2:])
 
     def _flat(self, words):
         rest = words[2:]
@@ -153,6 +159,7 @@ class RulesetText(object):
         if name is None:
             return
         self._used.append(("%s %s" % (family, name.text), words[0]))
+        self.flat_sets |= words[1].text == "set"
         if words[1].text == "rule" and len(rest) > 1:
             self.rules.append(Rule(family, name.text, rest[0].text, rest[1:]))
 

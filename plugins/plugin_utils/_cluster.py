@@ -36,6 +36,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._cluster_values impor
     unusable,
     whole_number,
 )
+from ansible_collections.amaranten.ha.plugins.plugin_utils._named_sets import named_sets
 from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import (
     Address,
     Cluster,
@@ -86,6 +87,7 @@ class Reader:
             replication_port=self.number("ha_cluster.replication_port", port, 1, 65535),
             wait_for_peer=self.flag("ha_cluster.wait_for_peer", found.get("wait_for_peer", False)),
             damping=self.flag("ha_cluster.damping", found.get("damping", True)),
+            replicate_sets=named_sets(found.get("replicate_sets", []), self.problems),
         )
         if cluster.primary and cluster.primary == cluster.backup:
             self.problems.add(

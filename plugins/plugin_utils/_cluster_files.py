@@ -52,6 +52,7 @@ def config_digest(cluster: Cluster) -> str:
             "port": cluster.replication_port,
             "start": [cluster.wait_for_peer, cluster.damping],
         }
+        | ({"sets": cluster.replicate_sets} if cluster.replicate_sets else {})
     )
 
 
@@ -155,6 +156,8 @@ def agent_toml(cluster: Cluster, node: str) -> str:
         ]
     gateways = list(dict.fromkeys(str(r.via) for r in cluster.routes if r.is_default))
     lines += ["", "[replication]", f"port = {cluster.replication_port}"]
+    if cluster.replicate_sets:
+        lines.append(f"sets = {quoted(list(cluster.replicate_sets))}")
     lines += ["", "[network]", f"gateways = {quoted(gateways)}"]
     return "\n".join(lines) + "\n"
 

@@ -34,6 +34,7 @@ FIXED_ONLY = (
 CLUSTER_KEYS = (
     "id", "name", "profile", "timers", "keys", "send_key", "primary", "backup", "interfaces",
     "ruleset", "routes", "dns", "replication_port", "manage_addresses", "wait_for_peer", "damping",
+    "replicate_sets",
 )  # fmt: skip
 INTERFACE_KEYS = (
     "role", "shared", "nodes", "mtu", "manage_addresses", "neighbours", "monitor",

@@ -93,6 +93,7 @@ class Cluster:
     replication_port: int
     wait_for_peer: bool = False
     damping: bool = True
+    replicate_sets: tuple[str, ...] = ()
 
     @property
     def nodes(self) -> tuple[str, str]:
