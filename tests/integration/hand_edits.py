@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What hands do to a deployed pair behind the inventory's back: each edit, its undoing, its finding.
+"""What hands do to a deployed pair behind the inventory's back: each edit, its undoing, its mark.
 
 The drift test enters with a lab and makes these on one node or on both. Nothing here runs anything.
 """
