@@ -60,6 +60,8 @@ class LinkPulse:
     peer_mac: bytes | None = None
     asked: bool = False
     """Probed in this silence; an answer before that is one to an earlier question."""
+    awaited: int = 0
+    """Questions for the own address that have no answer yet: one that comes twice counts once."""
     unanswered: int = 0
     shared_seen: bool = False
     """A shared address answered here since the last answer for an own address."""
@@ -126,7 +128,7 @@ class Pulse:
         self._fenced_run = 0
         self._forwarding = False
         for each in self.links.values():
-            each.unanswered = 0
+            each.unanswered = each.awaited = 0
             each.asked = each.shared_seen = False
 
     def answered(self, link_number: int, target: Target, at_ns: int) -> None:
@@ -145,7 +147,8 @@ class Pulse:
             self._forwarding = True
             self._fenced_run = 0
             return
-        if link.probes_shared:
+        if link.probes_shared and link.awaited:
+            link.awaited -= 1
             if not link.shared_seen:
                 self._fenced_run += 1
             link.shared_seen = False
@@ -154,8 +157,10 @@ class Pulse:
 
     def probed(self, link_number: int) -> None:
         """Note that a round of probes has left on a link."""
-        self.links[link_number].asked = True
-        self.links[link_number].unanswered += 1
+        link = self.links[link_number]
+        link.asked = True
+        link.awaited += 1
+        link.unanswered += 1
 
     def probing(self, now_ns: int) -> bool:
         """Say whether the peer has been silent for long enough to be probed."""
