@@ -24,6 +24,12 @@ KEPT = {
             Fault(at_ms=600, what="crash", node=1, for_ms=1),
         )
     ),
+    "an answer that comes twice is no second answer": Plan(
+        faults=(
+            Fault(at_ms=0, what="kill", node=1),
+            Fault(at_ms=0, what="double", for_ms=200, amount=50),
+        )
+    ),
     "who hands over gives its standing along": Plan(
         gateways=True,
         faults=(

@@ -2,16 +2,19 @@
 """From a seed to a schedule: each seed draws its own mix of faults, then the faults themselves.
 
 A campaign enters with numbers. A mix of few kinds finds what a mix of all would bury, so most seeds
-use two to four words. Instants are drawn close to the edges that the durations make (a beat, dead,
-lease, settle), because that is where one turn more or less changes what happens.
+use two to four words; a third of them adds faults that belong together (`duets`). Instants are
+drawn close to the edges that the durations make (a beat, dead, lease, settle), because that is
+where one turn more or less changes what happens.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from amaranten_ha.core.timing import PROFILES, Timing
+from simulator.duets import DUETS
 from simulator.plan import Fault, Plan
 
 _PROFILES = ("virtual",) * 6 + ("fast",) * 3 + ("metal", "relaxed")
@@ -46,6 +49,11 @@ def _kill(draw: random.Random, timing: Timing) -> dict[str, int]:
     return {"amount": draw.choice((30, 60, 150, 400, _duration(draw, timing)))}
 
 
+def _again(draw: random.Random, timing: Timing) -> dict[str, int]:
+    """How long an announced restart takes: now and then longer than the gate stays open for it."""
+    return {"amount": draw.choice((60, 300, 300, _duration(draw, timing), 2900, 3100))}
+
+
 def _still(draw: random.Random, timing: Timing) -> dict[str, int]:
     return {"for_ms": _duration(draw, timing), "amount": draw.randint(0, 1)}
 
@@ -69,7 +77,7 @@ NODE_WORDS: dict[str, Draw] = {
     "gate": _still,
     "sync": _plain,
     "hold": _still,
-    "restart": _kill,
+    "restart": _again,
     "forge": _plain,
     "replay": _plain,
 }
@@ -109,6 +117,11 @@ def draw_plan(seed: int) -> Plan:
         words.append("switchover")
     count = draw.randint(1, 6)
     faults = [draw_fault(draw, draw.choice(words), timing, links) for _index in range(count)]
+    if draw.random() < 0.35:
+        start_ms = draw.randint(0, _WINDOW_BEATS * timing.beat_ms)
+        faults = faults[: draw.choice((0, 0, 1, 2))]
+        for fault in draw.choice(DUETS)(draw, timing, draw.randint(1, 2)):
+            faults.append(replace(fault, at_ms=start_ms + fault.at_ms))
     attacked = any(fault.what in ("forge", "replay") for fault in faults)
     return Plan(
         seed=seed,

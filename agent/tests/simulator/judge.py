@@ -54,6 +54,7 @@ class Judge:
         """The newest fresh heartbeat that a heart has drained, and when."""
         self._claims: dict[tuple[int, int], int] = {}
         self._claimed_ns = {1: 0, 2: 0}
+        self._claimed_alone = {1: False, 2: False}
         self._given_by = {1: 0, 2: 0}
         """The epoch of the giver, if a node has its role from a hand-over."""
         self._lingers_until_ns = {1: 0, 2: 0}
@@ -64,6 +65,8 @@ class Judge:
         self._reaches_since_ns = {1: 0, 2: 0}
         self._listened_ns = {1: 0, 2: 0}
         """When a heart last drained something fresh."""
+        self._contact_ns = {1: 0, 2: 0}
+        """Since when it has been hearing the other without a silence of `dead`."""
         self._before: Any = None
         self.recordings: dict[int, list[tuple[int, Any, bytes]]] = {}
         """What an attacker has recorded of what a node was sent, if there is one."""
@@ -123,7 +126,10 @@ class Judge:
             recorded = arrival.link, arrival.content, arrival.mac
             self.recordings[machine.number].append(recorded)
         if heart.session in sent.fresh_for:
-            self._listened_ns[machine.number] = self._world.now_ns
+            now_ns = self._world.now_ns
+            if now_ns - self._listened_ns[machine.number] > heart.timing.dead_ms * MS_NS:
+                self._contact_ns[machine.number] = now_ns
+            self._listened_ns[machine.number] = now_ns
             known = self._newest[machine.number]
             if known is None or (sent.session, sent.sequence) >= known[0].order:
                 self._newest[machine.number] = sent, self._world.now_ns
@@ -221,7 +227,15 @@ class Judge:
             raise Violation("epoch", f"{name} claims epoch {epoch} a second time")
         if epoch <= self._heard_epoch[number]:
             raise Violation("epoch", f"{name} claims epoch {epoch}, which it had heard")
+        self._claimed_alone[number] = self._reached_nobody(machine)
         self._claims[epoch, number] = self._world.now_ns
+
+    def _reached_nobody(self, machine: Machine) -> bool:
+        """Say whether third parties were out of reach for as long as they were asked urgently."""
+        timing, number = machine.plan.timing, machine.number
+        asked_ms = timing.dead_ms - SILENT_BEATS * timing.beat_ms
+        since_ns = self._world.now_ns - asked_ms * MS_NS
+        return not self._reaches[number] and self._reaches_since_ns[number] <= since_ns
 
     def _resumed(self, machine: Machine) -> None:
         newest = self._newest[machine.number]
@@ -278,11 +292,9 @@ class Judge:
             raise Violation("handed back", f"{machine.plan.name} yielded to who gave it the role")
         claimed_ns = self._claimed_ns[other]
         timing = machine.plan.timing
-        since_ns = self._reaches_since_ns
-        carried = self._reaches[number] and since_ns[number] <= claimed_ns - timing.dead_ms * MS_NS
-        asked_ms = timing.dead_ms - SILENT_BEATS * timing.beat_ms
-        alone = not self._reaches[other] and since_ns[other] <= claimed_ns - asked_ms * MS_NS
-        if self._world.plan.gateways and carried and alone:
+        since_ns = self._reaches_since_ns[number]
+        carried = self._reaches[number] and since_ns <= claimed_ns - timing.dead_ms * MS_NS
+        if self._world.plan.gateways and carried and self._claimed_alone[other]:
             raise Violation("standing", f"{machine.plan.name} yielded to who reached nobody")
 
     def turned(self, machine: Machine) -> None:
@@ -305,7 +317,7 @@ class Judge:
         higher = said.claim is not None and said.claim > heart.claim
         if higher and said.kind is not Kind.FAREWELL and at_ns > self._claimed_ns[number]:
             raise Violation("two active", f"{name} stays active, and heard a higher claim")
-        deaf_ns = self._world.now_ns - self._listened_ns[3 - number]
+        deaf_ns = self._world.now_ns - max(self._listened_ns[3 - number], self._contact_ns[number])
         limit_ms = ONE_WAY_DEADS * heart.timing.dead_ms + heart.timing.dead_ms
         meets = said.claim is not None and said.kind is not Kind.FAREWELL
         if meets and at_ns == self._world.now_ns and deaf_ns > limit_ms * MS_NS:

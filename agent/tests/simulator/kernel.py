@@ -28,6 +28,8 @@ from amaranten_ha.core.nft_words import (
 from amaranten_ha.core.timing import MS_NS, Timing, lease_kernel_ms
 
 Effect = tuple[str, Change, int]
+_Case = tuple[Kind, Role, bool, bool, bool]
+"""Kind, role, damped, lease, voice."""
 _MARK_BYTES = MARK.to_bytes(4, sys.byteorder)
 
 
@@ -78,9 +80,7 @@ class Kernel:
     deaf: bool = False
     """The gate is broken: no frame of heart's changes it any more."""
     _rules: tuple[object, ...] = ()
-    _known: dict[tuple[Kind, Role, bool, bool, bool], tuple[Effect, ...]] = field(
-        default_factory=dict
-    )
+    _known: dict[_Case, tuple[Effect, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         plan = gate_rules.Plan(
