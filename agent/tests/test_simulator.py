@@ -30,6 +30,13 @@ KEPT = {
             Fault(at_ms=0, what="double", for_ms=200, amount=50),
         )
     ),
+    "a higher claim binds however late it is heard": Plan(
+        profile="fast",
+        faults=(
+            Fault(at_ms=0, what="stall", node=1, for_ms=144),
+            Fault(at_ms=133, what="starve", node=1, for_ms=70),
+        ),
+    ),
     "who hands over gives its standing along": Plan(
         gateways=True,
         faults=(

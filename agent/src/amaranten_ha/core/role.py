@@ -145,7 +145,8 @@ def _peer_active(view: View) -> bool:
 
 
 def _peer_claims_higher(view: View) -> bool:
-    return _peer_active(view) and view.peer.claim is not None and view.peer.claim > view.claim
+    """It binds however late it is heard: who was away for longer than `dead` was followed."""
+    return view.peer.claim is not None and view.peer.claim > view.claim
 
 
 def _peer_is_deaf(view: View) -> bool:
