@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak sim bench-gate \
+.PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak sim sim-exhaustive bench-gate \
 	bench bench-failover bench-sync bench-tables bench-packages lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -88,6 +88,9 @@ bench: ## both benches, then docs/benchmarks.md
 SEEDS ?= 0-20000
 sim: venv ## simulate two engines under drawn faults: SEEDS=a-b, resumable, or one seed to see its trace
 	@cd agent/tests && PYTHONPATH=../src:. ../../$(python) -m simulator.campaign $(SEEDS)
+
+sim-exhaustive: venv ## every combination of two faults, and of three, at a grid of instants
+	@cd agent/tests && PYTHONPATH=../src:. ../../$(python) -m simulator.exhaustive
 
 lint: ruff mypy ## ruff, mypy --strict on the agent, ansible-lint production, yamllint
 	@tools/lint-ansible

@@ -61,6 +61,14 @@ def run(plan: Plan, trace: bool = False) -> tuple[Outcome, World]:
     return Outcome(plan, violation, text, world.now_ns // MS_NS, rules), world
 
 
+def play(plan: Plan) -> World:
+    """Run the phase of faults alone, for who wants to measure it; raises Violation."""
+    world = World(plan)
+    with world.codec.running():
+        _play(world, plan)
+    return world
+
+
 def _play(world: World, plan: Plan) -> None:
     if not plan.cold:
         settled = world.now_ns + 4 * world.timing.settle_ms * MS_NS
