@@ -216,13 +216,19 @@ MUTANTS = (
         5,
     ),
     Mutant(
-        "does not listen to the peer's kernel", _attribute(Pulse, "answered", lambda *_: None), 60
+        "does not listen to the peer's kernel",
+        _attribute(Pulse, "answered", lambda *_arguments: None),
+        60,
     ),
     Mutant("says farewell with its gate open", _gate(_never_closes), 50),
     Mutant("lingers although it was fenced", _gate(_opens_fenced), 100),
     Mutant("believes a session that does not echo its own", _any_session, 20),
-    Mutant("accepts a heartbeat twice", _attribute(ReplayWindow, "accept", lambda *_: True), 20),
-    Mutant("is never unsure", _attribute(Node, "kind", lambda *_: Kind.BEAT), 250),
+    Mutant(
+        "accepts a heartbeat twice",
+        _attribute(ReplayWindow, "accept", lambda *_arguments: True),
+        20,
+    ),
+    Mutant("is never unsure", _attribute(Node, "kind", lambda *_arguments: Kind.BEAT), 250),
     Mutant("is elected without settling", _view("elected", nobody_active_ns=1 << 60), 400),
     Mutant("gives both the same rank", _attribute(outlook, "rank", lambda _number: 1), 5),
     Mutant(
