@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_catalogue import Drill
 
 Span = tuple[int, int]
-# A flow that was silent for as long as its own rest between two requests was not silent.
-SILENCE_MS_MIN = 5.0
 
 
 @dataclass
@@ -29,7 +27,6 @@ class Measured:
     connections_lost: int | None = None
     newcomers_failed: int | None = None
     dual_active_ms: float | None = None
-    dual_active_packets: int | None = None
     flows: list[dict[str, t.Any]] = field(default_factory=list)
 
 
