@@ -56,18 +56,6 @@ def answer(pair: Pair, node: Node, operation: str) -> dict[str, Any]:
     return ask(node.folder / "sync.sock", {"op": operation}, 20, "sync")
 
 
-def compared(pair: Pair) -> None:
-    """Wait until the tables were compared twice from now on: after a repair, too."""
-
-    def fresh() -> bool:
-        said = answer(pair, pair.b, "status")["compared_ms_ago"]
-        return said is not None and said < 100
-
-    for _round in range(2):
-        wait_for(fresh, 5, "tables compared")
-        wait_for(lambda: not fresh(), 5, "time passes")
-
-
 def spoil(node: Node, protocol: int, mark: int) -> int:
     """Mark the copies of one protocol with a strange hand; returns how many they were."""
     with node.inside():
@@ -91,9 +79,15 @@ def test_a_stale_copy_is_found_and_mended(wired: Pair, talks: list[Talk]) -> Non
     assert spoil(wired.b, flow.TCP, 7) == len(talks) - 1
     assert "7" in marks(wired.b)
     wait_for(lambda: "7" not in marks(wired.b), 8, "the marks are the active's again")
-    compared(wired)
-    said = answer(wired, wired.a, "status")
-    assert (said["missing"], said["stale"], said["share_permille"]) == (0, 0, 1000)
+
+    def known() -> bool:
+        both = [answer(wired, node, "status") for node in (wired.b, wired.a)]
+        return all(
+            (said["missing"], said["stale"], said["share_permille"]) == (0, 0, 1000)
+            for said in both
+        )
+
+    wait_for(known, 3, "both know that the copy is right again")
 
 
 def test_what_is_only_on_the_passive_is_removed(wired: Pair, talks: list[Talk]) -> None:

@@ -259,6 +259,21 @@ def test_a_wrong_key_is_refused_and_named(pair: Pair) -> None:
     talk.close()
 
 
+def test_what_a_node_did_not_take_is_not_waited_for_for_ever(pair: Pair) -> None:
+    pair.settle()
+    pair.b.heart.role("starting", 1)
+    pair.a.wait_report(state="stale")
+    talk = udp(pair.client, pair.server, SERVER, 5009)[0]
+    assert talk.exchange()
+    wait_for(lambda: pair.a.report["entries"] == 1, 3, "the connection is known")
+    pair.a.run("conntrack", "-D", "-s", CLIENT)
+    talk.close()
+    wait_for(lambda: pair.a.report["entries"] == 0, 3, "its end is known")
+    pair.b.heart.role("passive", 1)
+    pair.settle()  # nothing is left to be told, so nothing would ever confirm what was told before
+    wait_for(lambda: pair.a.report["lag_entries"] == pair.a.report["lag_ms"] == 0, 3, "no lag")
+
+
 def test_the_barrier_comes_after_everything_before_it(pair: Pair) -> None:
     talks = [tcp(pair.client, pair.server, SERVER, SERVER, 6000 + each) for each in range(40)]
     pair.settle()

@@ -81,7 +81,8 @@ class Sync:
         self._stale_windows = True
         """This node may have been active since its entries were made liberal."""
         self._tick_ns = self._facts_due_ns = self._report_due_ns = self._state_due_ns = 0
-        self._confirmed_position = self._confirmed_ns = 0
+        self._confirmed: tuple[int, ...] = ()
+        self._confirmed_ns = 0
         self._reported: tuple[object, ...] = ()
         self._stopping = self._busy = False
         self._table = netlink.Table()
@@ -213,7 +214,8 @@ class Sync:
         for message in messages:
             if isinstance(message, stream.State):
                 self._peer = message
-                self._source.confirmed(message, now_ns)
+                if message.role is Role.PASSIVE:
+                    self._source.confirmed(message, now_ns)
             elif isinstance(message, stream.Locals):
                 self._locality.peer_said(message.addresses)
                 self._facts_due_ns = now_ns
@@ -242,6 +244,7 @@ class Sync:
         if isinstance(message, stream.Ask):
             for key in message.keys:
                 self._walker.look_up(key, now_ns)
+            self._source.mending()
         elif isinstance(message, stream.List):
             self._source.asked(message)
             if message.deep:
@@ -273,8 +276,10 @@ class Sync:
     def _walk(self, now_ns: int) -> None:
         peer = self._peer
         wanted = peer.want if peer and self._role in SENDERS and peer.role is Role.PASSIVE else 0
-        if self._source.ledger.overflowed:
+        if self._source.ledger.overflowed or (peer and not wanted and self._source.sending):
+            # A peer that takes nothing now asks for everything when it does again.
             self._source.stop()
+            self._vital.stop_telling()
             self._bulk_given = 0
         if wanted and wanted != self._bulk_given and self._channel.room:
             message = self._walker.begin_bulk(wanted, now_ns)
@@ -321,11 +326,11 @@ class Sync:
             asked = self._source.lost[-stream.KEYS_ASKED_MAX :]
             del self._source.lost[-stream.KEYS_ASKED_MAX :]
             self._channel.send(stream.Ask(tuple(asked)))
-        if self._peer and self._copy.position != self._confirmed_position:
+        if self._peer and self._copy.standing != self._confirmed:
             self._state_due_ns = min(self._state_due_ns, self._confirmed_ns + CONFIRM_NS)
         if now_ns >= self._state_due_ns:
             self._state_due_ns = now_ns + REPORT_NS
-            self._confirmed_position, self._confirmed_ns = self._copy.position, now_ns
+            self._confirmed, self._confirmed_ns = self._copy.standing, now_ns
             self._channel.send(self._state())
         self._channel.flush(now_ns)
 

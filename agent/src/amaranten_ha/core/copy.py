@@ -64,6 +64,11 @@ class Copy:
         return min(counted, self.audit.share_permille(self.told))
 
     @property
+    def standing(self) -> tuple[int, ...]:
+        """What the active waits for: how far this is, and how it differs."""
+        return self.position, self.done, self.audit.missing, self.audit.stale
+
+    @property
     def complete(self) -> bool:
         """The bulk that was asked for is applied and swept."""
         return self.want != 0 and self.done == self.want

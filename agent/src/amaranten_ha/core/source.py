@@ -25,6 +25,8 @@ UNCONFIRMED_NS = 250 * MS_NS
 LOST_MAX = 65_536
 DIGEST_NS = S_NS
 """How often the passive gets something to compare itself with."""
+DIGEST_MENDED_NS = 100 * MS_NS
+"""How soon it gets another one, when it has asked for what the last one had shown."""
 LISTED_AT_ONCE = 512
 
 
@@ -57,7 +59,7 @@ class Source:
         self._bulk = 0
         self._in_flight: deque[tuple[int, int, int]] = deque()
         self._lag_ns = 0
-        self._digest_due_ns = 0
+        self._digest_due_ns = self._digest_ns = 0
         self._listings: deque[int] = deque()
         self._deep = self._deep_survey = False
 
@@ -147,6 +149,9 @@ class Source:
         self.census.begin()
         if survey is not Survey.BULK:
             return None
+        # What was told before this beginning is believed by nobody and confirmed by nobody.
+        self._in_flight.clear()
+        self._lag_ns = 0
         self.ledger.clear()
         self.born.clear()
         self.sending = True
@@ -214,6 +219,10 @@ class Source:
         self._deep |= wanted.deep
         self._listings.extend(wanted.buckets[: digest.BUCKETS - len(self._listings)])
 
+    def mending(self) -> None:
+        """The peer has asked for entries: it compares itself again once it has them."""
+        self._digest_due_ns = min(self._digest_due_ns, self._digest_ns + DIGEST_MENDED_NS)
+
     def audit_due(self, now_ns: int) -> bool:
         """Something is to be compared: then nothing should wait in the ledger."""
         return (
@@ -226,12 +235,12 @@ class Source:
         """Return what the peer compares itself with at this place of the stream; often nothing.
 
         Only while nothing is pending is the mirror what the peer was told, and nothing may come
-        between the pieces of a list.
+        between the pieces of a list, nor a digest between the lists of one.
         """
         if len(self.ledger) or not self.audit_due(now_ns):
             return []
-        if now_ns >= self._digest_due_ns:
-            self._digest_due_ns = now_ns + DIGEST_NS
+        if not self._listings:
+            self._digest_due_ns, self._digest_ns = now_ns + DIGEST_NS, now_ns
             return [stream.Digest(self.mirror.sums.encode())]
         bucket = self._listings.popleft()
         entries = tuple(self.mirror.listed(bucket).items())
