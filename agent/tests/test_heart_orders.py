@@ -94,6 +94,17 @@ def test_a_node_that_dies_in_its_announced_restart_is_followed(pair: Pair) -> No
     assert pair.active is passive
 
 
+def test_a_stop_that_can_hand_over_to_nobody_says_farewell(pair: Pair) -> None:
+    active, passive = pair.active, pair.passive
+    hears(active, passive)
+    active.signal(signal.SIGTERM)
+    assert active.services["heart"].wait(10) == 0
+    until(lambda: passive.role == "active", "the peer has taken over", 5)
+    assert passive.status()["reason"] == "peer lost: farewell"
+    active.restart_heart()
+    until(pair.settled, "it came back as the passive one", 10)
+
+
 def test_only_force_moves_the_role_to_a_replica_that_is_behind(pair: Pair) -> None:
     for _round in range(4):
         giver, taker = pair.active, pair.passive

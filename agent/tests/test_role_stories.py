@@ -150,6 +150,29 @@ def test_a_node_that_waits_for_its_peer_never_starts_isolated() -> None:
     assert sorted(world.roles()) == [PASSIVE, ACTIVE]
 
 
+def test_what_answered_before_both_were_lost_gives_no_standing() -> None:
+    """The peer's agent stops while its kernel answers, then the port of the other falls silent."""
+    world = settled(gateways=True)
+    world.machines[1].stopped = True
+    world.run(150)
+    assert world.machines[2].role is PASSIVE
+    world.partition(2)
+    world.cut_off = {(2, 4)}
+    world.run(5000)
+    assert world.machines[2].role is ACTIVE
+    assert world.machines[2].heart.claim.standing == 0
+
+
+def test_one_answer_of_the_past_does_not_raise_a_claim() -> None:
+    world = World(gateways=True)
+    world.run(200)
+    world.partition(1)
+    world.cut_off = {(1, 4)}
+    world.run(5000)
+    assert world.machines[1].role is ACTIVE
+    assert world.machines[1].heart.claim.standing == 0
+
+
 # What a peer leaves behind
 
 

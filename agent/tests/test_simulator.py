@@ -47,6 +47,42 @@ KEPT = {
     "who reached nobody does not win over who carried the traffic": Plan(
         gateways=True, faults=(Fault(at_ms=2000, what="uplink", node=2, for_ms=3000),)
     ),
+    "who lost the last service link takes no hand-over": Plan(
+        faults=(
+            Fault(at_ms=0, what="switchover"),
+            Fault(at_ms=50, what="carrier", node=2, links=(1, 3), for_ms=40),
+        )
+    ),
+    "who answered before the peer's kernel fell silent gives no standing": Plan(
+        profile="fast",
+        gateways=True,
+        faults=(
+            Fault(at_ms=400, what="stall", node=1),
+            Fault(at_ms=476, what="silent", node=2, for_ms=13),
+        ),
+    ),
+    "one answer of the past does not raise a claim": Plan(
+        gateways=True,
+        cold=True,
+        faults=(Fault(at_ms=120, what="uplink", node=1, for_ms=1600),),
+    ),
+    "a claim that is raised keeps its epoch": Plan(
+        gateways=True,
+        faults=(
+            Fault(at_ms=0, what="switchover"),
+            Fault(at_ms=0, what="gateways", for_ms=2500),
+            Fault(at_ms=100, what="one-way", node=2, for_ms=4300),
+        ),
+    ),
+    "who closes its gate is heard at once, so its offer is void": Plan(
+        faults=(
+            Fault(at_ms=490, what="gate", node=1),
+            Fault(at_ms=550, what="gate", node=2, for_ms=13),
+        )
+    ),
+    "an announced restart that takes too long ends as any other": Plan(
+        profile="metal", faults=(Fault(at_ms=0, what="restart", node=1, amount=3100),)
+    ),
 }
 """Minimal plans of failures that were found, by what was learned from them."""
 

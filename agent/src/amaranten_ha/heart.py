@@ -230,7 +230,6 @@ class Heart:
 
     def _perform(self, action: Action, now_ns: int) -> None:
         if action is Action.CLAIM:
-            self._node.next_beat()
             self._send(Kind.BEAT)
             self._beat_ns, self._beat_due_ns = now_ns, now_ns + self._timing.beat_ms * MS_NS
         elif action is Action.OFFER and self._node.offer and self._node.offer.barrier:
@@ -281,7 +280,6 @@ class Heart:
         self._clerk.restart_asked = False
         resume = orders.restart(self._node, now_ns)
         if resume:
-            self._node.next_beat()
             self._send(Kind.RESTARTING)
         self._say("begins anew: an announced restart")
         try:
@@ -298,10 +296,11 @@ class Heart:
         self._beat_due_ns = max(self._beat_due_ns + beat_ns, now_ns)
         self._beat_ns = now_ns
         if self._node.speaks:
-            self._node.next_beat()
             self._send(self._node.kind(now_ns))
 
     def _send(self, kind: Kind) -> None:
+        """Every frame is a heartbeat of its own: the peer refuses a number that it has heard."""
+        self._node.next_beat()
         silent = self._node.pulse.probing(time.monotonic_ns())
         for port in self._ports:
             link = port.interface.link

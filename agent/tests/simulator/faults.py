@@ -23,6 +23,9 @@ from simulator.world import World
 FAR_NS = 1 << 61
 """Maintenance without an end that a run could reach."""
 
+MEND_NS = 10 * MS_NS
+"""What the gate's service needs; on a machine that stands still nobody mends anything."""
+
 Undo = Callable[[], None]
 
 
@@ -225,6 +228,9 @@ def _gate(world: World, fault: Fault) -> Undo:
     world.wake(machine)
 
     def undo() -> None:
+        if not machine.runs:
+            world.later(MEND_NS, undo)
+            return
         machine.fault = ""
         machine.kernel.mend()
         world.wake(machine)

@@ -53,6 +53,8 @@ class Judge:
         self._newest: dict[int, tuple[Sent, int] | None] = {1: None, 2: None}
         """The newest fresh heartbeat that a heart has drained, and when."""
         self._claims: dict[tuple[int, int], int] = {}
+        self._last_claim = {1: 0, 2: 0}
+        """The epoch of a node's newest claim."""
         self._claimed_ns = {1: 0, 2: 0}
         self._claimed_alone = {1: False, 2: False}
         self._given_by = {1: 0, 2: 0}
@@ -164,10 +166,23 @@ class Judge:
             self._world.now_ns - machine.plan.timing.dead_ms * MS_NS,
             self._claimed_ns[machine.number],
         )
-        number = machine.number
-        knew_ns = max(self._told_ns[number], self._missed_ns[number])
+        number, missed_ns = machine.number, self._missed_ns[machine.number]
+        if other.kernel.deaf and other.role not in HOLDERS:
+            # A deaf gate closes only with its lease. Its node says already that it is not active,
+            # and what came while this machine stood still cannot tell it more.
+            missed_ns = 0
+        if self._newest_is_lower(machine):
+            # The higher claim stays: who hears it yields at once, or "two active" says so.
+            return
+        knew_ns = max(self._told_ns[number], missed_ns)
         if other.forwards() and knew_ns > since_ns + SLACK_NS:
             raise Violation("reopened", f"{name} opened its gate again beside its active peer")
+
+    def _newest_is_lower(self, machine: Machine) -> bool:
+        newest, heart = self._newest[machine.number], machine.heart
+        if newest is None or newest[0].claim is None or heart is None or heart.claim is None:
+            return False
+        return newest[0].claim < heart.claim
 
     def left(self, machine: Machine) -> None:
         """A heart has said farewell."""
@@ -194,12 +209,10 @@ class Judge:
     def decided(self, machine: Machine, before: Role, rule: Rule) -> None:
         """A rule has fired, and its actions were not yet performed."""
         self.counts[rule.reason] = self.counts.get(rule.reason, 0) + 1
-        if rule.reason == "third party answers":
-            self._claimed_ns[machine.number] = self._world.now_ns
         if rule.reason == "resumed":
             self._resumed(machine)
         elif rule.reason == "third party answers":
-            self._claimed(machine)
+            self._raised(machine)
         elif rule.to is Role.ACTIVE and before in (Role.STARTING, Role.PASSIVE):
             self._claimed(machine)
             self._given_by[machine.number] = 0
@@ -229,6 +242,18 @@ class Judge:
             raise Violation("epoch", f"{name} claims epoch {epoch}, which it had heard")
         self._claimed_alone[number] = self._reached_nobody(machine)
         self._claims[epoch, number] = self._world.now_ns
+        self._last_claim[number] = epoch
+
+    def _raised(self, machine: Machine) -> None:
+        """Judge a claim that gains standing: the same right, so the epoch stays as it was."""
+        assert machine.heart is not None and machine.heart.claim is not None
+        number, epoch = machine.number, machine.heart.claim.epoch
+        if (epoch, number) not in self._claims or epoch != self._last_claim[number]:
+            raise Violation("epoch", f"{machine.plan.name} raises epoch {epoch}, not its claim")
+        if self._reached_nobody(machine):
+            raise Violation("standing", f"{machine.plan.name} gained standing and reaches nobody")
+        self._claimed_alone[number] = False
+        self._claimed_ns[number] = self._world.now_ns
 
     def _reached_nobody(self, machine: Machine) -> bool:
         """Say whether third parties were out of reach for as long as they were asked urgently."""

@@ -212,7 +212,6 @@ class Machine:
         if self.heart and self.runs and not self.stopped and not giving:
             self.resume = restart(self.heart, self.now_ns)
             if self.resume:
-                self.heart.next_beat()
                 self._send(self.heart, Kind.RESTARTING)
             self.end_heart()
             self.starts_ns = self.world.now_ns + back_ns
@@ -273,8 +272,9 @@ class Machine:
         if now_ns >= self.beat_due_ns:
             beat_ns = node.timing.beat_ms * MS_NS
             self.beat_due_ns = max(self.beat_due_ns + beat_ns, now_ns)
-            node.next_beat()
-            self._send(node, node.kind(now_ns))
+            self.beat_ns = now_ns
+            if node.speaks:
+                self._send(node, node.kind(now_ns))
         for probe in node.probes(now_ns):
             self.world.ask(self, probe)
         if node.role in HOLDERS and self.announcer.due(now_ns) and self.kernel.speaks(now_ns):
@@ -315,7 +315,6 @@ class Machine:
 
     def _perform(self, node: Node, action: Action, now_ns: int) -> None:
         if action is Action.CLAIM:
-            node.next_beat()
             self._send(node, Kind.BEAT)
             self.beat_due_ns = now_ns + node.timing.beat_ms * MS_NS
         elif action is Action.OFFER and node.offer:
@@ -360,6 +359,7 @@ class Machine:
     def _send(self, node: Node, kind: Kind) -> None:
         now_ns = self.now_ns
         before = self.kernel.forwards(now_ns)
+        node.next_beat()
         self.kernel.sent(kind, node.role, node.timing.damped, now_ns)
         self.beat_ns = now_ns
         claim = None

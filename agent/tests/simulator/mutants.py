@@ -198,7 +198,7 @@ def _resumes_whatever(node: Node, _now_ns: int, _fault: str) -> tuple[bool | Non
     return (True, False) if node.resume and node.role is Role.STARTING else (None, False)
 
 
-def _always_standing(node: Node, _now_ns: int) -> Claim:
+def _always_standing(node: Node, _now_ns: int, _since_ns: int) -> Claim:
     return Claim(1, node.epoch + 1, outlook.rank(node.plan.number))
 
 

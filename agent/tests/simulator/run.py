@@ -12,17 +12,20 @@ from dataclasses import dataclass
 
 from amaranten_ha.core.orders import release
 from amaranten_ha.core.timing import MS_NS, PROFILES
-from simulator.faults import begin
+from simulator.faults import MEND_NS, begin
 from simulator.judge import HOLDERS, Violation
 from simulator.machine import NEVER_NS
-from simulator.plan import Plan
+from simulator.plan import Fault, Plan
 from simulator.world import World
 
 CALM_BEATS = 8
 CALM_MS_MIN = 150
 """So long, and longer than a linger, roles must stand at the end; one run in 32 watches longer."""
+BACK_MS_MAX = 8_000
+"""So long a heart may still be away when everything is mended: an announced restart is slow, or a
+stop waits five seconds for its hand-over. Patience begins when both are back, not before."""
 HARMLESS = frozenset({"switchover", "lag", "gateways", "forge", "replay", "double", "restart"})
-"""While nothing else happens the pair never stops forwarding."""
+"""While nothing else happens the pair never stops forwarding; a restart must end in its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,16 @@ def _play(world: World, plan: Plan) -> None:
     if plan.faults:
         ends_ms = max(fault.at_ms + fault.for_ms for fault in plan.faults)
         world.run_until(max(world.now_ns, start_ns + ends_ms * MS_NS))
-    harmless = not plan.cold and all(fault.what in HARMLESS for fault in plan.faults)
+    harmless = not plan.cold and all(_is_harmless(world, fault) for fault in plan.faults)
     if harmless and world.nobody_forwards_ns:
         gap_us = world.nobody_forwards_ns // 1000
         raise Violation("gap", f"nobody forwarded for {gap_us} us although nothing was broken")
+
+
+def _is_harmless(world: World, fault: Fault) -> bool:
+    if fault.what == "restart" and fault.amount > world.timing.restarting_ms:
+        return False
+    return fault.what in HARMLESS
 
 
 def _quiet(world: World, plan: Plan) -> None:
@@ -99,6 +108,7 @@ def _quiet(world: World, plan: Plan) -> None:
     for undo in world.endings:
         undo()
     world.heal()
+    world.run_until(world.now_ns + MEND_NS)
     for machine in world.machines.values():
         machine.fault = ""
         machine.kernel.mend()
@@ -109,6 +119,7 @@ def _quiet(world: World, plan: Plan) -> None:
         if machine.heart is None and machine.starts_ns == NEVER_NS:
             machine.starts_ns = world.now_ns
         world.wake(machine)
+    world.run_until(world.now_ns + BACK_MS_MAX * MS_NS, world.has_hearts)
     world.run(world.timing.dead_ms + 3 * world.timing.beat_ms)
     limit_ns = world.now_ns + patience_ms(plan) * MS_NS
     if not world.run_until(limit_ns, world.is_settled):

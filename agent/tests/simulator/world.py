@@ -283,6 +283,10 @@ class World:
         self.wires.heal()
         self.judge.network_changed()
 
+    def has_hearts(self) -> bool:
+        """Say whether a heart runs on both machines."""
+        return all(each.heart for each in self.machines.values())
+
     def is_settled(self) -> bool:
         """Say whether exactly one is active and the other is passive."""
         return set(self.roles()) == {Role.ACTIVE, Role.PASSIVE}

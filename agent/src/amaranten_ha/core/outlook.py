@@ -13,7 +13,6 @@ from amaranten_ha.core import ready
 from amaranten_ha.core.beat import ACTIVE_ROLES, Flag, Role
 from amaranten_ha.core.claim import Claim, rank
 from amaranten_ha.core.role import PeerView, View
-from amaranten_ha.core.timing import MS_NS, SILENT_BEATS
 
 if TYPE_CHECKING:
     from amaranten_ha.core.node import Node
@@ -26,12 +25,13 @@ def view(node: Node, now_ns: int, fault: str = "") -> View:
     alone_since_ns = max(node.first_carrier_ns, contact_ns)
     conflict = node.conflicts.problem(now_ns)
     resumable, resuming = _resumes(node, now_ns, fault)
+    missing_since_ns = pulse.missing_since_ns(now_ns)
     return View(
         now_ns=now_ns,
         timing=node.timing,
         role=node.role,
         since_ns=node.since_ns,
-        claim=node.claim or _next_claim(node, now_ns),
+        claim=node.claim or _next_claim(node, now_ns, missing_since_ns),
         last_active=node.last_active,
         peer=_peer_view(node, now_ns),
         fault=_fault(node, now_ns, fault, conflict),
@@ -40,9 +40,9 @@ def view(node: Node, now_ns: int, fault: str = "") -> View:
         held=node.held,
         grace=now_ns < node.grace_until_ns,
         carrier=node.has_carrier(),
-        third_party=parties.gateway_answers(now_ns, _silence_began_ns(node, now_ns)),
+        third_party=parties.gateway_answers(now_ns, missing_since_ns),
         third_party_known=parties.gateway_known,
-        answering_ns=parties.answering_ns(now_ns),
+        answering_ns=parties.answering_ns(now_ns, missing_since_ns),
         nobody_active_ns=now_ns - node.active_seen_ns,
         alone_ns=now_ns - alone_since_ns,
         switchover=node.switchover,
@@ -79,19 +79,9 @@ def _resumes(node: Node, now_ns: int, fault: str) -> tuple[bool | None, bool]:
     return (None, True) if fault else (True, False)
 
 
-def _silence_began_ns(node: Node, now_ns: int) -> int:
-    """Return since when the peer is missing; 0 while it is not.
-
-    What answered before that says nothing: whatever cut the peer off may have cut us off.
-    """
-    heard_ns = node.pulse.heard_ns
-    if heard_ns is None or not node.pulse.probing(now_ns):
-        return 0
-    return heard_ns + SILENT_BEATS * node.timing.beat_ms * MS_NS
-
-
-def _next_claim(node: Node, now_ns: int) -> Claim:
-    standing = node.third_parties.answer(now_ns, _silence_began_ns(node, now_ns))
+def _next_claim(node: Node, now_ns: int, missing_since_ns: int) -> Claim:
+    """What answered before the peer was missing says nothing: its fate may be ours, too."""
+    standing = node.third_parties.answer(now_ns, missing_since_ns)
     return Claim(int(standing), node.epoch + 1, rank(node.plan.number))
 
 

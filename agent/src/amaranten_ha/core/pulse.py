@@ -170,6 +170,20 @@ class Pulse:
         """How long nothing was heard of the peer on any link; a very long time if never."""
         return now_ns - self.heard_ns if self.heard_ns is not None else 1 << 62
 
+    def missing_since_ns(self, now_ns: int) -> int:
+        """Return since when the peer is missing; 0 while it is not, or was never heard.
+
+        A machine that is lost has been missing since its kernel's last answer, not since its agent
+        fell silent: the two may have had different causes. What is asked in the same round as the
+        last answered question tells nothing either, so it counts from the next round on.
+        """
+        if self.heard_ns is None or not self.probing(now_ns):
+            return 0
+        since_ns = self.heard_ns + SILENT_BEATS * self.timing.beat_ms * MS_NS
+        if self._answer_ns is not None and self._machine_lost(now_ns):
+            return max(since_ns, self._answer_ns + self.timing.probe_us * 1000)
+        return since_ns
+
     def silence(self, now_ns: int) -> Silence:
         """Judge the peer's silence; call it after everything that arrived was taken in."""
         if self.heard_ns is None:

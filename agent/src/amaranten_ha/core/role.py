@@ -219,6 +219,7 @@ def _accepts_offer(view: View) -> bool:
         and view.peer.hears_me
         and view.barrier >= offer.barrier
         and not view.held
+        and view.carrier
     )
 
 

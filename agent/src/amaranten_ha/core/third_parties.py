@@ -58,11 +58,14 @@ class ThirdParties:
         """Say whether any third party answered lately and since a time."""
         return self._is_fresh(self._answer_ns, now_ns, since_ns)
 
-    def answering_ns(self, now_ns: int) -> int | None:
-        """For how long third parties have been answering without a break; None if none does."""
-        if not self.answer(now_ns):
+    def answering_ns(self, now_ns: int, since_ns: int = 0) -> int | None:
+        """For how long they have been answering without a break; None if none does, as `answer`.
+
+        Counted to the last answer, not to now: a single one is no time at all.
+        """
+        if self._answer_ns is None or not self.answer(now_ns, since_ns):
             return None
-        return now_ns - self._since_ns
+        return self._answer_ns - self._since_ns
 
     def _is_fresh(self, answer_ns: int | None, now_ns: int, since_ns: int) -> bool:
         return answer_ns is not None and answer_ns >= max(since_ns, now_ns - self._lasts_ns + 1)
