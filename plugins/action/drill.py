@@ -8,7 +8,10 @@ nothing is broken.  A signal that ends the play ends the drill in order: the fau
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import shlex
 import signal
 import time
 import typing as t
@@ -149,6 +152,7 @@ class ActionModule(ActionBase):
                 found.append(run.run())
             except DrillError as problem:
                 return found, f"{drill.name}: {problem}"
+            remember(nodes, found[-1])
             for check in found[-1].checks:
                 show(("ok      " if check.ok else "FAILED  ") + check.sentence)
         return found, ""
@@ -179,6 +183,16 @@ class ActionModule(ActionBase):
             return dict(result, failed=True, msg="\n".join([*failed, *lines]))
         return dict(result, msg="\n".join(lines))
 
+
+def remember(nodes: dict[str, DrillNode], found: Report) -> None:
+    """Leave on both nodes what the drill found, for their status; one that is off goes without."""
+    text = json.dumps({"drill": found.drill, "ok": found.ok, "time": round(time.time())})
+    for node in nodes.values():
+        with contextlib.suppress(DrillError):
+            node.run(f"echo {shlex.quote(text)} > {LAST}.new && mv {LAST}.new {LAST}")
+
+
+LAST = "/var/lib/amaranten-ha/drill.json"
 
 ARGUMENTS = {
     "drill": {"type": "str", "required": True},

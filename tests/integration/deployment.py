@@ -68,7 +68,18 @@ def deploy(
     at: tuple[str, Callable[[], None]] | None = None,
 ) -> Run:
     """Run site.yml on a lab; `at` is a word of its output at which something happens."""
-    command = [str(PLAYBOOK), "-i", str(inventory or lab.inventory), "playbooks/site.yml"]
+    return play(lab, "site", *arguments, inventory=inventory, at=at)
+
+
+def play(
+    lab: Lab,
+    name: str,
+    *arguments: str,
+    inventory: Path | None = None,
+    at: tuple[str, Callable[[], None]] | None = None,
+) -> Run:
+    """Run a playbook of the collection on a lab, as `deploy` does."""
+    command = [str(PLAYBOOK), "-i", str(inventory or lab.inventory), f"playbooks/{name}.yml"]
     with subprocess.Popen(
         [*command, *arguments],
         cwd=ROOT,

@@ -7,6 +7,7 @@ a client that is slow or wrong costs heart nothing.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from amaranten_ha import report
 from amaranten_ha.core import orders
 from amaranten_ha.core.beat import Kind, Replica, ReplicaState, Role
+from amaranten_ha.core.errors import ConfigurationError
 from amaranten_ha.core.node import Node
 from amaranten_ha.core.role import Rule
 from amaranten_ha.core.timing import HELD_S_MAX, MS_NS
@@ -22,7 +24,7 @@ from amaranten_ha.io.desk import Client, Desk
 from amaranten_ha.io.gate import GateState
 from amaranten_ha.io.ports import Port
 from amaranten_ha.io.targets import Targets
-from amaranten_ha.settings import Digests, Settings
+from amaranten_ha.settings import Digests, Settings, key_ring
 
 WORDS_MAX = 200
 _REPLICA_STALE_NS = 1500 * MS_NS
@@ -141,10 +143,14 @@ class Clerk:
     def _reload(self, client: Client, request: dict[str, Any]) -> None:
         try:
             config, ruleset = (bytes.fromhex(request[key]) for key in ("config", "ruleset"))
-        except (KeyError, TypeError, ValueError):
-            client.say({"ok": False, "reasons": ["expected config and ruleset in hexadecimal"]})
+            ring = key_ring(request["keys"], request["send_key"]) if "keys" in request else None
+        except (AttributeError, KeyError, TypeError, ValueError, ConfigurationError):
+            expected = "expected config and ruleset in hexadecimal, keys in base64"
+            client.say({"ok": False, "reasons": [expected]})
             return
         self.take_digests(Digests(config, ruleset))
+        if ring is not None:
+            self._node.take_keys(ring)
         client.say({"ok": True, "reasons": []})
 
     def _promise(self, client: Client, refusals: list[str]) -> None:
@@ -203,6 +209,8 @@ class Clerk:
             self._replica_reason = "sync sent a report that cannot be read"
             return
         self._replica_reason = _words(request.get("reason"))
+        with contextlib.suppress(KeyError, ValueError):
+            self._node.condition.disk_permille = _number(request["disk_permille"], 16)
         self._replica_ns = now_ns
 
     def _status(self, now_ns: int) -> dict[str, Any]:

@@ -9,15 +9,19 @@ or well, 1 refused or not possible, 2 bad input; `check` has those of Nagios plu
 from __future__ import annotations
 
 import argparse
+import base64
+import contextlib
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from amaranten_ha import __version__, replica_tool, steering
 from amaranten_ha.core.errors import ConfigurationError, HaError
+from amaranten_ha.core.ready import SHARE_PERMILLE_MIN
 from amaranten_ha.io.desk import ask
-from amaranten_ha.settings import SOCKET_PATH, load_digests
+from amaranten_ha.settings import DRILL_PATH, SOCKET_PATH, load_digests, load_keys
 from amaranten_ha.steering import ANSWER_S
 
 
@@ -50,7 +54,11 @@ def _parser() -> argparse.ArgumentParser:
             "copy the whole connection table anew, and wait until done",
         ),
         ("events", _events, "show what happened on this node and why, newest last"),
-        ("reload", _reload, "tell heart the fingerprints that were deployed; nothing restarts"),
+        (
+            "reload",
+            _reload,
+            "tell heart the fingerprints and keys that were deployed; nothing restarts",
+        ),
         ("check", _check, "say in one line, with Nagios exit codes, whether the pair is well"),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -79,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 def _status(options: argparse.Namespace) -> int:
     status = ask(SOCKET_PATH, {"op": "status"}, ANSWER_S)
     del status["ok"]
-    status["sync"] = replica_tool.detail()
+    status["sync"], status["drill"] = replica_tool.detail(), last_drill(DRILL_PATH, time.time())
     print(json.dumps(status, indent=2) if options.json else _status_text(status))
     return 0
 
@@ -109,11 +117,42 @@ def _status_text(status: dict[str, Any]) -> str:
         lines += [f"    {way:<4} {_direction(link[way])}" for way in ("in", "out") if link[way]]
     margin = status["margin"]
     lines.append(f"{'warning' if margin['problems'] else 'margin'}: {margin['advice']}")
+    lines += _health_lines(status)
     if status["damped"]:
         lines.append(f"damped: three unplanned changes, dead is {status['timers']['dead_ms']} ms")
     if status["target"]["name"]:
         lines.append(f"{status['target']['name']}: {status['target']['result']}")
     return "\n".join(lines + [f"note: {note}" for note in status["notes"]])
+
+
+def last_drill(path: Path, wall_s: float) -> dict[str, Any] | None:
+    """Return what the last drill on this pair found; None if there was none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "drill": str(found["drill"]),
+            "ok": bool(found["ok"]),
+            "age_s": round(wall_s - float(found["time"])),
+        }
+    return None
+
+
+def _health_lines(status: dict[str, Any]) -> list[str]:
+    health = status["health"]
+    hops = [f"{hop} {'answers' if ok else 'SILENT'}" for hop, ok in health["next_hops"].items()]
+    clock = "unknown" if health["clock_ms"] is None else f"{health['clock_ms'] / 1000:+.1f} s"
+    keys = health["keys"]
+    drill = status["drill"]
+    said = "none on this node"
+    if drill is not None:
+        said = f"{drill['drill']} {'passed' if drill['ok'] else 'FAILED'}"
+        said += f" {drill['age_s'] / 86_400:.1f} days ago"
+    accepted = ", ".join(map(str, keys[status["node"]]))
+    return [
+        *([f"next hops: {', '.join(hops)}"] if hops else []),
+        f"peer's clock: {clock}; keys: {accepted}, sends with {keys['send']}",
+        f"last drill: {said}",
+    ]
 
 
 def _direction(way: dict[str, Any]) -> str:
@@ -124,9 +163,11 @@ def _direction(way: dict[str, Any]) -> str:
 
 
 def _reload(options: argparse.Namespace) -> int:
-    digests = load_digests()
+    digests, ring = load_digests(), load_keys()
     config, ruleset = digests.config.hex(), digests.ruleset.hex()
-    answer = ask(SOCKET_PATH, {"op": "reload", "config": config, "ruleset": ruleset}, ANSWER_S)
+    request = {"op": "reload", "config": config, "ruleset": ruleset, "send_key": ring.send_id}
+    keys = {str(each): base64.b64encode(key).decode() for each, key in ring.keys.items()}
+    answer = ask(SOCKET_PATH, request | {"keys": keys}, ANSWER_S)
     if options.json:
         print(json.dumps({"done": answer["ok"], "config": config, "ruleset": ruleset}))
     return 0 if answer["ok"] else 1
@@ -151,12 +192,29 @@ def _check(options: argparse.Namespace) -> int:
     peer_role = peer["role"] if peer["state"] in ("alive", "silent") else peer["state"]
     active = [status["role"], peer_role].count("active")
     text = f"{status['node']} {status['role']}, {peer['node']} {peer_role}"
-    text = "; ".join([text, *status["reasons"]])
+    text = "; ".join([text, *status["reasons"]]).replace("|", "/") + performance(status)
     if active != 1 or status["role"] == "fault":
         return _verdict(2, "CRITICAL", text, options)
     if not status["ready"]:
         return _verdict(1, "WARNING", text, options)
     return _verdict(0, "OK", text, options)
+
+
+def performance(status: dict[str, Any]) -> str:
+    """Return the figures of a Nagios plugin: label=value;warning;critical;min;max."""
+    replica, margin = status["replica"], status["margin"]
+    late_ms = max(each["late_ms"] for each in margin["nodes"].values())
+    held_s = status["held_s"] or 0
+    figures = (
+        f"share={replica['share_permille'] / 10:.1f}%;{SHARE_PERMILLE_MIN / 10}:;;0;100",
+        f"lag={replica['lag_ms']}ms;{status['timers']['dead_ms']};;0",
+        f"entries={replica['entries']};;;0",
+        f"near_misses={margin['near_misses']}c",
+        f"late={late_ms:g}ms;;;0",
+        f"held={held_s}s;;;0",
+        f"epoch={status['epoch']}c",
+    )
+    return " | " + " ".join(figures)
 
 
 def _verdict(code: int, word: str, text: str, options: argparse.Namespace) -> int:

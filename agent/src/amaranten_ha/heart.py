@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import secrets
 import select
 import signal
 import socket
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +33,14 @@ from amaranten_ha.io import again
 from amaranten_ha.io.desk import Desk
 from amaranten_ha.io.forwarding import Forwarding
 from amaranten_ha.io.gate import GateReader, GateState
+from amaranten_ha.io.journal import Journal
 from amaranten_ha.io.links import Addresses, Links
 from amaranten_ha.io.loop import Timer, become_real_time
 from amaranten_ha.io.nft_channel import RulesetEvents
 from amaranten_ha.io.ports import Port
 from amaranten_ha.io.targets import Targets
 from amaranten_ha.io.unit import Unit
+from amaranten_ha.observer import Observer
 from amaranten_ha.settings import (
     CONFIG_PATH,
     DIGESTS_PATH,
@@ -90,7 +90,8 @@ class Heart:
         self._forwarding = Forwarding()
         self._forwarding_problem = ""
         self._announcer = Announcer()
-        self._trace = Trace()
+        self._trace, self._journal = Trace(), Journal()
+        self._observer = Observer(self._node)
         self._unit = Unit()
         self._timer = Timer()
         self._wakeup, signal_end = socket.socketpair()
@@ -116,7 +117,6 @@ class Heart:
         self._forwarding_due_ns = now_ns
         self._stop_ns: int | None = None
         self._leave_ns: int | None = None
-        os.set_blocking(sys.stderr.fileno(), False)
         self._bind()
         self._clerk.notes = become_real_time()
 
@@ -199,7 +199,7 @@ class Heart:
         self._gate_due_ns = now_ns + self._timing.gate_check_ms * MS_NS
         state = self._gate.check()
         if state.problem != self._gate_state.problem:
-            self._say(f"gate: {state.problem or 'intact'}")
+            self._say(f"gate: {state.problem or 'intact'}", "gate")
         self._gate_state = state
         self._node.gate_open = state.open_lease
 
@@ -209,6 +209,8 @@ class Heart:
         self._forwarding_due_ns = now_ns + self._timing.forwarding_check_ms * MS_NS
         self._forwarding_problem = self._forwarding.problem()
         self._node.nat = self._forwarding.nat()
+        self._node.condition.wall_offset_ns = time.time_ns() - time.monotonic_ns()
+        self._node.condition.unguarded = not self._gate_state.owned
 
     # Decide and act
 
@@ -323,6 +325,8 @@ class Heart:
             self._say(failure, "target")
         if now_ns >= self._watchdog_due_ns:
             self._watchdog_due_ns = now_ns + _WATCHDOG_NS
+            for kind, text in self._observer.look(self._gate_state, now_ns):
+                self._say(text, kind)
             self._unit.notify("WATCHDOG=1", f"STATUS={self._node.role.word}: {self._node.reason}")
         if now_ns < self._upkeep_due_ns or not self._gate_state.intact:
             return
@@ -342,8 +346,8 @@ class Heart:
 
     def _say(self, text: str, kind: str = "note") -> None:
         self._trace.add(time.monotonic_ns(), kind, text)
-        with contextlib.suppress(OSError):
-            os.write(sys.stderr.fileno(), f"{text}\n".encode())
+        fields = {"role": self._node.role.word, "epoch": str(self._node.epoch)}
+        self._journal.say(kind, text, fields)
 
 
 def main(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from amaranten_ha import __version__
 from amaranten_ha.core.beat import Flag, Floors, LinkMargin
+from amaranten_ha.core.health import DISK_UNKNOWN
 from amaranten_ha.core.node import Node
 from amaranten_ha.core.timing import MS_NS, PROFILES, Timing
 from amaranten_ha.core.trace import Event
@@ -51,6 +52,7 @@ def status(
             "epoch": beat.epoch if beat else 0,
             "held": beat is not None and Flag.HELD in beat.flags,
         },
+        "switchover": _switchover(node, now_ns),
         "ready": not reasons,
         "reasons": list(reasons),
         "replica": {
@@ -62,10 +64,40 @@ def status(
         },
         "gate": gate,
         "links": {port.interface.name: _link(node, port, now_ns) for port in ports},
+        "health": _health(node, settings, now_ns),
         "margin": _margin(node, settings),
         "rejected": dict(node.rejected),
         "notes": list(notes),
     }
+
+
+def _switchover(node: Node, now_ns: int) -> dict[str, Any]:
+    """Return whether a switchover would be granted now, asked of the active node."""
+    reasons = node.hand_over_reasons(now_ns)
+    return {"possible": not reasons, "reasons": list(reasons)}
+
+
+def _health(node: Node, settings: Settings, now_ns: int) -> dict[str, Any]:
+    beat = node.pulse.beat
+    theirs = beat.health if beat else None
+    return {
+        "clock_ms": node.peer.clock_ms,
+        "disk_permille": {
+            settings.node.name: _known(node.condition.disk_permille),
+            settings.peer.name: _known(theirs.disk_permille) if theirs else None,
+        },
+        "next_hops": {str(hop): said for hop, said in node.third_parties.hops(now_ns).items()},
+        "keys": {
+            "send": node.send_key,
+            "heard": node.peer.key_id,
+            settings.node.name: list(node.accepted_keys),
+            settings.peer.name: list(beat.keys) if beat else [],
+        },
+    }
+
+
+def _known(permille: int) -> int | None:
+    return None if permille == DISK_UNKNOWN else permille
 
 
 def events(found: Iterable[Event], now_ns: int, wall_ns: int) -> list[dict[str, Any]]:

@@ -32,6 +32,8 @@ SYNC_SOCKET_PATH = RUN_PATH / "sync.sock"
 EPOCH_PATH = STATE_PATH / "epoch.json"
 HELD_PATH = STATE_PATH / "held.json"
 """Until when this node is held, in seconds since 1970; written by the operator's tool."""
+DRILL_PATH = STATE_PATH / "drill.json"
+"""What the last drill found; the drill writes it on both nodes."""
 LINKS_MAX = 32
 SETS_MAX = 32
 
@@ -208,7 +210,7 @@ def load(config_path: Path = CONFIG_PATH, keys_path: Path = KEYS_PATH) -> Settin
         interfaces=interfaces,
         replication=_replication(root.table("replication")),
         gateways=_gateways(network),
-        keys=_keys(keys_path),
+        keys=load_keys(keys_path),
     )
 
 
@@ -266,17 +268,24 @@ def _gateways(table: _Table) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Addr
     return tuple(address.ip for address in table.addresses("gateways"))
 
 
-def _keys(path: Path) -> KeyRing:
+def load_keys(path: Path = KEYS_PATH) -> KeyRing:
+    """Read the keys; raises ConfigurationError with one sentence."""
     root = _read(path)
+    values, send_id = root.table("keys").items(), root.number("send_key", 1, 255)
+    try:
+        return key_ring(values, send_id)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+
+
+def key_ring(values: Mapping[str, Any], send_id: int) -> KeyRing:
+    """Read keys in base64 by id; raises ConfigurationError, which never holds a key."""
     ring: dict[int, bytes] = {}
-    for key_id, value in root.table("keys").items().items():
+    for key_id, value in values.items():
         try:
             ring[int(key_id)] = base64.b64decode(value, validate=True)
         except (ValueError, TypeError, binascii.Error):
             raise ConfigurationError(
-                f"{path}: keys.{key_id}: expected a number as id and 32 bytes in base64"
+                f"keys.{key_id}: expected a number as id and 32 bytes in base64"
             ) from None
-    try:
-        return KeyRing(ring, root.number("send_key", 1, 255))
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from None
+    return KeyRing(ring, send_id)

@@ -26,6 +26,7 @@ from amaranten_ha.core import standing, stream
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.command import Command
 from amaranten_ha.core.copy import Copy
+from amaranten_ha.core.health import DISK_UNKNOWN
 from amaranten_ha.core.intake import condense
 from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
@@ -37,7 +38,7 @@ from amaranten_ha.io import netlink
 from amaranten_ha.io.channel import Channel
 from amaranten_ha.io.events import Events
 from amaranten_ha.io.follow import Follower
-from amaranten_ha.io.locals import EpochFile
+from amaranten_ha.io.locals import EpochFile, disk_permille
 from amaranten_ha.io.unit import Unit
 from amaranten_ha.locality import Locality
 from amaranten_ha.vital import Vital, subjects
@@ -65,7 +66,8 @@ class Sync:
         self, settings: configuration.Settings, heart: Path, epoch_file: Path, desk: Path
     ) -> None:
         self._settings = settings
-        self._epoch = EpochFile(epoch_file)
+        self._epoch, self._state_folder = EpochFile(epoch_file), epoch_file.parent
+        self._disk_permille = DISK_UNKNOWN
         self._unit = Unit()
         self._locality = Locality(settings)
         self._mirror = Mirror(Scope(self._locality.tied))
@@ -149,6 +151,7 @@ class Sync:
             return
         self._facts_due_ns = now_ns + FACTS_NS
         self._locality.learn()
+        self._disk_permille = disk_permille(self._state_folder)
         if self._locality.tied != self._mirror.scope.tied:
             self._mirror.scope = Scope(self._locality.tied)
             self._walker.compare(now_ns)
@@ -368,7 +371,7 @@ class Sync:
         essence = (report["state"], report["reason"], report["barrier"])
         if now_ns >= self._report_due_ns or essence != self._reported:
             self._report_due_ns, self._reported = now_ns + REPORT_NS, essence
-            self._follower.say(report, now_ns)
+            self._follower.say(report | {"disk_permille": self._disk_permille}, now_ns)
 
 
 def main(arguments: Sequence[str]) -> int:

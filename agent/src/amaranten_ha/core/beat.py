@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
 from amaranten_ha.core.errors import PeerError
+from amaranten_ha.core.health import Health, unpack
 
 ETHERTYPE = 0x88B5
 """Local experimental EtherType 1 (IEEE 802)."""
@@ -102,6 +103,7 @@ class _Type(IntEnum):
     CHANGES = 11
     MARGIN = 16
     FLOORS = 17
+    HEALTH = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class Beat:
     major: int = MAJOR
     margin: LinkMargin | None = None
     floors: Floors | None = None
+    health: Health | None = None
 
 
 def encode(beat: Beat) -> bytes:
@@ -225,6 +228,8 @@ def encode(beat: Beat) -> bytes:
             floors.late_us, floors.answer_us, floors.silence_us, floors.measured_s
         )
         fields.append((_Type.FLOORS, packed))
+    if beat.health:
+        fields.append((_Type.HEALTH, beat.health.pack()))
     if beat.active_ms:
         fields.append((_Type.ACTIVE_MS, beat.active_ms.to_bytes(8)))
     if beat.changes:
@@ -275,6 +280,7 @@ def decode(body: bytes) -> Beat:
             major=major,
             margin=_margin(fields.get(_Type.MARGIN)),
             floors=_floors(fields.get(_Type.FLOORS)),
+            health=unpack(fields.get(_Type.HEALTH)),
         )
     except (KeyError, ValueError, struct.error) as error:
         raise PeerError(f"heartbeat with a broken field: {error}") from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from amaranten_ha.core import health
 from amaranten_ha.core.beat import ACTIVE_ROLES, Beat, Flag, Kind
 from amaranten_ha.core.timing import MS_NS
 
@@ -59,4 +60,5 @@ def beat(node: Node, link: int, kind: Kind, now_ns: int) -> Beat:
         changes=node.damper.told(now_ns),
         margin=node.margins.links[link].margin(),
         floors=node.margins.floors(),
+        health=health.of(node, now_ns),
     )

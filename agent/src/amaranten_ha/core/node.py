@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from amaranten_ha.core import herald, outlook, ready
+from amaranten_ha.core import health, herald, outlook, ready
 from amaranten_ha.core.beat import (
     ACTIVE_ROLES,
     MAJOR,
@@ -39,7 +39,7 @@ from amaranten_ha.core.plan import NodePlan
 from amaranten_ha.core.prober import Probe, Prober
 from amaranten_ha.core.pulse import LinkPulse, Pulse, Target
 from amaranten_ha.core.role import Action, Rule, View, decide
-from amaranten_ha.core.seal import TAG_BYTES, Sealer
+from amaranten_ha.core.seal import TAG_BYTES, KeyRing, Sealer
 from amaranten_ha.core.third_parties import ThirdParties
 from amaranten_ha.core.timing import MS_NS
 
@@ -87,7 +87,7 @@ class Node:
         self.rejected: dict[str, int] = {}
         self.news: list[tuple[str, str]] = []
         """(kind, sentence) of what happened beside the role; heart takes them out."""
-        self.peer = Peer()
+        self.peer, self.condition = Peer(), health.Condition()
         self.damper = Damper(plan.damping)
         self.third_parties = ThirdParties(plan)
         self._links = {link.number: link for link in plan.links}
@@ -136,6 +136,7 @@ class Node:
         if beat.major != MAJOR:
             self._reject("version")
         self.pulse.heard(link, beat, source_mac, at_ns)
+        self.peer.key_id = message[-TAG_BYTES - 1]
         self.margins.heard(link, beat, at_ns)
         self._take(beat, at_ns)
         return True
@@ -145,6 +146,7 @@ class Node:
             return
         self.epoch = max(self.epoch, beat.epoch, beat.last_active)
         self.peer.take(beat)
+        self.peer.clock_ms = health.clock_ms(beat.health, self.condition, at_ns)
         self.damper.hear(beat.changes, at_ns)
         if self.peer.claim is not None:
             self.active_seen_ns = max(self.active_seen_ns, at_ns)
@@ -344,15 +346,7 @@ class Node:
 
     def ready_reasons(self, now_ns: int) -> tuple[str, ...]:
         """Return every reason why the spare would not take over well now."""
-        different = ready.differences(self.config_digest, self.ruleset_digest, self.pulse.beat)
-        reasons = ready.hand_over(self.spare(now_ns), self.timing)
-        if self.role not in (Role.ACTIVE, Role.PASSIVE):
-            reasons = (f"{self.plan.name} is {self.role.word}", *reasons)
-        if self.held and self.role is Role.ACTIVE:
-            reasons += (f"{self.plan.name} is held in maintenance",)
-        if conflict := self.conflicts.problem(now_ns):
-            reasons += (conflict,)
-        return reasons + different
+        return ready.every(self, now_ns)
 
     # What goes out
 
@@ -360,6 +354,15 @@ class Node:
     def accepted_keys(self) -> tuple[int, ...]:
         """The ids of the keys that this node accepts."""
         return self._sealer.accepted
+
+    @property
+    def send_key(self) -> int:
+        """The id of the key that seals what this node says."""
+        return self._sealer.send_id
+
+    def take_keys(self, ring: KeyRing) -> None:
+        """Accept and seal with these keys from now on."""
+        self._sealer = Sealer(ring)
 
     def kind(self, now_ns: int) -> Kind:
         """Return the kind of an ordinary heartbeat now."""

@@ -24,6 +24,10 @@ class Peer:
         self.offer: Offer | None = None
         self.offer_beats = 0
         self.active_session = 0
+        self.key_id: int | None = None
+        """The key that sealed its newest heartbeat."""
+        self.clock_ms: int | None = None
+        """By how much its clock is ahead; None if it does not say."""
         self._offer_sequence = 0
 
     def take(self, beat: Beat) -> None:

@@ -9,9 +9,14 @@ operator may insist.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from amaranten_ha.core import health
 from amaranten_ha.core.beat import MAJOR, Beat, Flag, Replica, ReplicaState, Role
 from amaranten_ha.core.timing import Timing
+
+if TYPE_CHECKING:
+    from amaranten_ha.core.node import Node
 
 SHARE_PERMILLE_MIN = 999
 
@@ -81,6 +86,19 @@ def hand_over(spare: Spare, timing: Timing) -> tuple[str, ...]:
     """Return why the spare could not take a hand-over without a loss; empty if it could."""
     reasons = unable(spare)
     return reasons + behind(spare, timing) if spare.alive else reasons
+
+
+def every(node: Node, now_ns: int) -> tuple[str, ...]:
+    """Return all that speaks against the spare, what refuses a switchover first."""
+    reasons = hand_over(node.spare(now_ns), node.timing)
+    if node.role not in (Role.ACTIVE, Role.PASSIVE):
+        reasons = (f"{node.plan.name} is {node.role.word}", *reasons)
+    if node.held and node.role is Role.ACTIVE:
+        reasons += (f"{node.plan.name} is held in maintenance",)
+    if conflict := node.conflicts.problem(now_ns):
+        reasons += (conflict,)
+    different = differences(node.config_digest, node.ruleset_digest, node.pulse.beat)
+    return reasons + different + health.reasons(node, now_ns)
 
 
 def differences(config_digest: bytes, ruleset_digest: bytes, beat: Beat | None) -> tuple[str, ...]:

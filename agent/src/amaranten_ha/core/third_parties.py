@@ -22,6 +22,8 @@ class ThirdParties:
     def __init__(self, plan: NodePlan) -> None:
         self._lasts_ns = 2 * plan.timing.alone_ms * MS_NS
         self._gateways = plan.gateways
+        self._hops = {link.number: link.gateways for link in plan.links if link.gateways}
+        self._hop_ns: dict[IPAddress, int] = {}
         self._service = frozenset(link.number for link in plan.links if link.service)
         self._neighbours: dict[int, dict[IPAddress, int]] = {}
         self._gateway_ns: int | None = None
@@ -32,6 +34,7 @@ class ThirdParties:
         """Take in that somebody who is neither of the two nodes has an address on a link."""
         if address in self._gateways:
             self._gateway_ns = max(at_ns, self._gateway_ns or at_ns)
+            self._hop_ns[address] = max(at_ns, self._hop_ns.get(address, at_ns))
         if link not in self._service:
             return
         if self._answer_ns is None or at_ns - self._answer_ns >= self._lasts_ns:
@@ -53,6 +56,17 @@ class ThirdParties:
         if not self._gateways:
             return None
         return self._is_fresh(self._gateway_ns, now_ns, since_ns)
+
+    def hops(self, now_ns: int) -> dict[IPAddress, bool]:
+        """Return every next hop, and whether it has answered lately."""
+        every = dict.fromkeys(hop for hops in self._hops.values() for hop in hops)
+        return {hop: self._is_fresh(self._hop_ns.get(hop), now_ns, 0) for hop in every}
+
+    def silent_hops(self, now_ns: int) -> int:
+        """Return the links, bit link - 1, on which there are next hops and none answers."""
+        answers = self.hops(now_ns)
+        silent = (number for number, hops in self._hops.items() if not any(map(answers.get, hops)))
+        return sum(1 << (number - 1) for number in silent)
 
     def answer(self, now_ns: int, since_ns: int = 0) -> bool:
         """Say whether any third party answered lately and since a time."""

@@ -32,6 +32,8 @@ JIFFY_MS = 4
 """One tick of the slowest common kernel (HZ=250); Debian's kernels are built with it."""
 FLOOR_FACTOR = 3
 """`dead` is at least so many times the worst answer to a probe, the lease the worst lateness."""
+CLOCKS_MS_MAX = 1_000
+"""Events of two nodes whose clocks differ by more cannot be put into one order."""
 MARGIN_HOUR_MS, MARGIN_HOURS = 3_600_000, 24
 """Worst values are kept for a day, in hours."""
 

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from amaranten_ha.core.health import DISK_UNKNOWN
+
 _SYSCTL = Path("/proc/sys/net/netfilter")
 
 
@@ -40,6 +42,15 @@ def write_atomically(path: Path, text: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def disk_permille(path: Path) -> int:
+    """Return how much of a file system is free for us, in thousandths, rounded down."""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(path)
+        if found.f_blocks:
+            return found.f_bavail * 1000 // found.f_blocks
+    return DISK_UNKNOWN
 
 
 class EpochFile:
