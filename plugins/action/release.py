@@ -47,7 +47,7 @@ class ActionModule(ActionBase):
             self._transfer_file(str(archive.path), remote)
             self._fixup_perms2([shell.tmpdir, remote])
             found = self.module(dict(arguments, archive=remote), task_vars)
-        result.update(found)
+        result.update(found, version=archive.version, protocol=archive.protocol)
         return result
 
     def module(

@@ -89,6 +89,18 @@ class Services(object):
         }
         write(STAMPS, json.dumps(stamps) + "\n", 0o600)
 
+    def stamp_again(self, path, fingerprint):
+        """Remember that the services that run now have taken one file anew, without a restart.
+
+        A service that was restarted meanwhile is held to what it was stamped with before.
+        """
+        stamps = json.loads(read(STAMPS) or "{}")
+        for name in NAMES:
+            if name in stamps:
+                stamps[name]["invocation"] = self.show(name).get("InvocationID")
+                stamps[name]["files"][path] = fingerprint
+        write(STAMPS, json.dumps(stamps) + "\n", 0o600)
+
 
 def sources(name, wanted):
     """The files that a service reads at its start, its own unit but not those of the others."""

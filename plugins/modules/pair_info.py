@@ -49,16 +49,28 @@ status:
   returned: always
   type: dict
   sample: {node: fw-a, role: active, ready: true, peer: {node: fw-b, role: passive, state: alive}}
+release:
+  description: The version that is the current one on the node, empty if there is none; and the
+    services that were started with another one.
+  returned: always
+  type: dict
+  sample: {name: 0.1.0-0123456789ab, outdated: []}
 settled:
   description: Whether the node has a role, and its peer the other one if it is expected.
   returned: always
   type: bool
 """
 
+import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.amaranten.ha.plugins.module_utils._agent import status
+from ansible_collections.amaranten.ha.plugins.module_utils._agent import (
+    CURRENT,
+    Services,
+    digest,
+    status,
+)
 from ansible_collections.amaranten.ha.plugins.module_utils._node import Node
 
 POLL_S = 0.25
@@ -72,6 +84,13 @@ def settled(found, peer_expected):
     if not peer_expected:
         return True
     return peer.get("state") == "alive" and {role, peer.get("role")} == {"active", "passive"}
+
+
+def release(node):
+    """The current version's name, and which services run with another."""
+    name = os.path.basename(os.readlink(CURRENT)) if os.path.islink(CURRENT) else ""
+    outdated = Services(node).outdated({CURRENT: digest(name)}) if name else []
+    return {"name": name, "outdated": sorted(dict(outdated))}
 
 
 def main():
@@ -92,7 +111,9 @@ def main():
         if well or time.monotonic() >= deadline:
             break
         time.sleep(POLL_S)
-    module.exit_json(changed=False, status=found, settled=settled(found, expected))
+    module.exit_json(
+        changed=False, status=found, settled=settled(found, expected), release=release(node)
+    )
 
 
 if __name__ == "__main__":

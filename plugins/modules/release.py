@@ -64,6 +64,17 @@ name:
   returned: always
   type: str
   sample: 0.1.0-0123456789ab
+version:
+  description: The agent's version. Filled in by the action plugin.
+  returned: always
+  type: str
+  sample: 0.1.0
+protocol:
+  description: The major versions of its heartbeats and of its replication. Filled in by the action
+    plugin.
+  returned: always
+  type: str
+  sample: 1/1
 """
 
 import hashlib

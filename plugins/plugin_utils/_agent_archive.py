@@ -37,11 +37,15 @@ class ArchiveError(Exception):
 
 @dataclass(frozen=True)
 class Archive:
-    """A finished archive: where it is, the SHA-256 of its bytes, and the agent's version in it."""
+    """A finished archive: where it is, the SHA-256 of its bytes, and which agent is in it.
+
+    `protocol` is the major version of heartbeats and that of replication, as in 1/1.
+    """
 
     path: Path
     sha256: str
     version: str
+    protocol: str
 
     @property
     def name(self) -> str:
@@ -74,11 +78,7 @@ def ensure(root: str | os.PathLike[str]) -> Archive:
             "%s is missing, and there is no %s to build it from: install the collection from a "
             "release or from its repository" % (path, root / SOURCES)
         )
-    return Archive(
-        path=path,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        version=str(read_manifest(path).get("version", "")),
-    )
+    return _archive(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def installed(root: str | os.PathLike[str], scratch: str) -> Archive:
@@ -88,7 +88,12 @@ def installed(root: str | os.PathLike[str], scratch: str) -> Archive:
     except OSError:
         path = Path(scratch) / ARCHIVE.name
         sha256 = build(root, path)
-        return Archive(path=path, sha256=sha256, version=str(read_manifest(path)["version"]))
+        return _archive(path, sha256)
+
+
+def _archive(path: Path, sha256: str) -> Archive:
+    manifest = read_manifest(path)
+    return Archive(path, sha256, manifest.get("version", ""), manifest.get("protocol", ""))
 
 
 def sources_digest(root: str | os.PathLike[str]) -> str:
@@ -113,6 +118,7 @@ def _members(root: Path) -> dict[str, bytes]:
     """Name and content of every member in the order of packing: the manifest first."""
     contents = _contents(root)
     manifest = {
+        "protocol": _protocol(root),
         "pyroute2": importlib.metadata.version("pyroute2"),
         "sources": _digest(contents),
         "version": _version(root),
@@ -174,6 +180,17 @@ def _version(root: Path) -> str:
     if found is None:
         raise ArchiveError('%s has no line such as: __version__ = "1.2.3"' % path)
     return found.group(1)
+
+
+def _protocol(root: Path) -> str:
+    majors = []
+    for name in ("core/beat.py", "core/greeting.py"):
+        text = (root / SOURCES / name).read_text(encoding="utf-8")
+        found = re.search(r"^MAJOR(?:, MINOR)? = ([0-9]+)", text, re.MULTILINE)
+        if found is None:
+            raise ArchiveError("%s has no line such as: MAJOR = 1" % (root / SOURCES / name))
+        majors.append(found.group(1))
+    return "/".join(majors)
 
 
 def _digest(contents: dict[str, bytes]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Callable
@@ -77,17 +78,24 @@ def play(
     *arguments: str,
     inventory: Path | None = None,
     at: tuple[str, Callable[[], None]] | None = None,
+    die_at: str = "",
+    root: Path = ROOT,
 ) -> Run:
-    """Run a playbook of the collection on a lab, as `deploy` does."""
+    """Run a playbook of the collection on a lab, as `deploy` does.
+
+    At the line of its output that holds `die_at` the controller is killed, with all its processes.
+    `root` is another copy of the collection.
+    """
     command = [str(PLAYBOOK), "-i", str(inventory or lab.inventory), f"playbooks/{name}.yml"]
     with subprocess.Popen(
         [*command, *arguments],
-        cwd=ROOT,
+        cwd=root,
         env=dict(os.environ, ANSIBLE_NOCOLOR="1", ANSIBLE_FORCE_COLOR="0"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     ) as process:
         timer = threading.Timer(SITE_S_MAX, process.kill)
         timer.start()
@@ -99,9 +107,12 @@ def play(
                 if at and at[0] in line:
                     at[1]()
                     at = None
+                if die_at and die_at in line:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    die_at = ""
         finally:
             timer.cancel()
-    assert at is None, f"never said: {at[0]}"
+    assert at is None and not die_at, f"never said: {die_at or at}: {''.join(lines[-40:])}"
     return Run(process.returncode, "".join(lines))
 
 

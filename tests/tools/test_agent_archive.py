@@ -29,7 +29,8 @@ def tree(tmp_path: Path) -> Path:
     (sources / "core").mkdir(parents=True)
     (sources / "__init__.py").write_text('"""A small agent."""\n\n__version__ = "1.2.3"\n')
     (sources / "core/__init__.py").write_text("")
-    (sources / "core/beat.py").write_text("KIND = 1\n")
+    (sources / "core/beat.py").write_text("MAJOR = 1\n")
+    (sources / "core/greeting.py").write_text("MAJOR, MINOR = 2, 1\n")
     return root
 
 
@@ -117,7 +118,7 @@ def test_what_builds_and_editors_leave_behind_stays_out(tree: Path, tmp_path: Pa
 
 def test_ensure_builds_what_is_absent_and_leaves_what_is_right(tree: Path) -> None:
     archive = builder.ensure(tree)
-    assert archive.version == "1.2.3"
+    assert (archive.version, archive.protocol) == ("1.2.3", "1/2")
     assert archive.path == tree / builder.ARCHIVE
     assert archive.sha256 == hashlib.sha256(archive.path.read_bytes()).hexdigest()
     written = archive.path.stat()
@@ -132,12 +133,12 @@ def test_ensure_builds_anew_what_is_not_of_its_sources(tree: Path, damage: str) 
     times = beat.stat().st_atime_ns, beat.stat().st_mtime_ns
     good = archive.path.read_bytes()
     if damage == "source":
-        beat.write_text("KIND = 2\n")
+        beat.write_text("MAJOR = 2\n")
         os.utime(beat, ns=times)
     elif damage == "new file":
         (beat.parent / "seal.py").write_text("")
     elif damage == "gone file":
-        beat.unlink()
+        (beat.parent / "__init__.py").unlink()
     elif damage == "cut archive":
         archive.path.write_bytes(good[:100])
     else:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from amaranten_ha import __version__
-from amaranten_ha.core.beat import Flag, Floors, LinkMargin
+from amaranten_ha.core import greeting
+from amaranten_ha.core.beat import MAJOR, Flag, Floors, LinkMargin
 from amaranten_ha.core.health import DISK_UNKNOWN
 from amaranten_ha.core.node import Node
 from amaranten_ha.core.timing import MS_NS, PROFILES, Timing
@@ -39,6 +40,7 @@ def status(
         "damped": node.timing.damped,
         "epoch": node.epoch,
         "version": __version__,
+        "protocol": f"{MAJOR}/{greeting.MAJOR}",
         "cluster": {"id": settings.cluster.id, "name": settings.cluster.name},
         "profile": settings.cluster.profile,
         "timers": _timers(node.timing),

@@ -1,0 +1,150 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) The amaranten.ha contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Takes the product off a node, which is then as it was found.
+
+A play enters for one node after the other, the active one last.  What to undo is worked out from
+the record that was written before the first change.
+"""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: removal
+short_description: A node as it was before the first deployment
+description:
+  - Stops the agent, and brings units, files, addresses, tables and kernel parameters back to what
+    C(/var/lib/amaranten-ha/before.json) says was found. What other software has changed since is
+    left alone.
+  - The node stops forwarding before its gate and its ruleset go. The record goes last, so that an
+    interrupted removal can be run again.
+version_added: 0.1.0
+author: The amaranten.ha contributors (@amaranten)
+extends_documentation_fragment:
+  - amaranten.ha.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  disruptive:
+    support: full
+    details: An active node stops forwarding. Its peer takes over if it is there.
+options:
+  devices:
+    description: The devices of the pair on this node.
+    type: list
+    elements: str
+    required: true
+  packages:
+    description: Purge the packages that the deployment installed, without what they depend on.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Take the product off this node
+  amaranten.ha.removal:
+    devices: [enp1s0, enp2s0]
+"""
+
+RETURN = r"""
+reasons:
+  description: What was not as it had been found; empty if nothing changed.
+  returned: always
+  type: list
+  elements: str
+  sample: [table netdev amaranten_ha is loaded]
+"""
+
+import json
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.amaranten.ha.plugins.module_utils._files import read
+from ansible_collections.amaranten.ha.plugins.module_utils._node import Node, connection_address
+from ansible_collections.amaranten.ha.plugins.module_utils._undo import RECORD, Step, Undo, listed
+
+APT = ["apt-get", "--quiet", "--yes", "--option", "Dpkg::Use-Pty=0"]
+
+
+def installed_since(module, node):
+    """Packages that were not there before."""
+    text = read(RECORD)
+    recorded = json.loads(text).get("packages", {}) if text else {}
+    new = [name for name, version in sorted(recorded.items()) if not version]
+    present = node.packages(new) if new and module.params["packages"] else {}
+    return [name for name in new if present.get(name)]
+
+
+def refuse_to_cut(module, node, undo):
+    """The controller must not come in by an address that would be taken off."""
+    address = connection_address()
+    links = node.links()
+    old = {each["ifname"]: each for each in undo.record.get("network", {}).get("links", [])}
+    for device in module.params["devices"]:
+        now, before = listed(links.get(device, {})), listed(old.get(device, {}))
+        for text in now:
+            if text.split("/")[0] == address and text not in before:
+                module.fail_json(
+                    msg="The controller comes in at %s, which was not on %s before, expected "
+                    "another way in: nothing was changed." % (text, device)
+                )
+
+
+def plan(module, node):
+    """(what to undo, in this order; the same in words)."""
+    undo = Undo(node, module.params["devices"])
+    refuse_to_cut(module, node, undo)
+    steps = undo.steps()
+    packages = installed_since(module, node)
+    if packages:
+        # Before the record goes, which is the last step.
+        words = APT + ["purge"] + packages
+        steps.insert(-1, Step("%s were installed" % ", ".join(packages), [words]))
+    return steps
+
+
+def apply(module, steps):
+    """Undo; a command that fails ends the module, and the next run goes on there."""
+    for step in steps:
+        for words in step.commands:
+            code, out, error = module.run_command(words)
+            if code != 0:
+                module.fail_json(
+                    msg="`%s` failed: %s" % (" ".join(words), " ".join((error or out).split()))
+                )
+        if step.call:
+            step.call[0](*step.call[1:])
+
+
+def main():
+    """Entry point of the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "devices": {"type": "list", "elements": "str", "required": True},
+            "packages": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    module.run_command_environ_update = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    node = Node(module.run_command)
+    steps = plan(module, node)
+    reasons = [step.what for step in steps]
+    if steps and not module.check_mode:
+        apply(module, steps)
+        left = plan(module, node)
+        if left:
+            module.fail_json(
+                msg="The node is not as it was found, expected nothing left: %s."
+                % "; ".join(step.what for step in left)
+            )
+    module.exit_json(
+        changed=bool(reasons),
+        reasons=reasons,
+        diff={"before": "".join("%s\n" % reason for reason in reasons), "after": ""},
+    )
+
+
+if __name__ == "__main__":
+    main()
