@@ -156,6 +156,27 @@ def test_the_journal_has_each_change_under_its_own_id(pair: Lab) -> None:
     assert lines.splitlines().count(role["MESSAGE"]) == 1
 
 
+def test_the_way_of_a_packet_is_tested_on_the_passive_without_a_change_of_role(pair: Lab) -> None:
+    holder = steps.ready(pair)
+    spare = pair.node(steps.other(holder))
+
+    def check() -> tuple[int, str]:
+        done = spare.run([steps.TOOL, "check", "--path"])
+        return done.returncode, done.stdout.strip()
+
+    assert check() == (0, f"OK - {steps.other(holder)} passive, 12 ways, 0 next hops")
+    rule = ["to", "10.20.3.0/24", "blackhole"]
+    spare.run(["ip", "rule", "add", *rule])
+    try:
+        code, text = check()
+    finally:
+        spare.run(["ip", "rule", "del", *rule])
+    assert code == 1
+    assert "the kernel has no way from 10.20.1.4 on lan to 10.20.3.4 on dmz" in text
+    assert check()[0] == 0
+    assert steps.ready(pair) == holder
+
+
 def test_check_is_one_line_with_figures_a_monitoring_system_reads(pair: Lab) -> None:
     holder = steps.ready(pair)
     done = pair.node(holder).run([steps.TOOL, "check"])

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from amaranten_ha import __version__, replica_tool, steering
+from amaranten_ha import __version__, path_tool, replica_tool, steering
 from amaranten_ha.core.errors import ConfigurationError, HaError
 from amaranten_ha.core.ready import SHARE_PERMILLE_MIN
 from amaranten_ha.io.desk import ask
@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "check":
             command.add_argument(
                 "--deep", action="store_true", help="compare the two connection tables"
+            )
+            command.add_argument(
+                "--path", action="store_true", help="test the way of a packet; the role stays"
             )
         if name == "maintenance":
             command.add_argument("state", choices=("on", "off"))
@@ -187,6 +190,8 @@ def _events(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     if options.deep:
         return _verdict(*replica_tool.deep(), options)
+    if options.path:
+        return _verdict(*path_tool.path(), options)
     status = ask(SOCKET_PATH, {"op": "status"}, ANSWER_S)
     peer = status["peer"]
     peer_role = peer["role"] if peer["state"] in ("alive", "silent") else peer["state"]
