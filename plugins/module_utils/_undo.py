@@ -37,12 +37,16 @@ NETWORKD = "systemd-networkd.service"
 
 
 class Step(object):
-    """One thing to undo: what it is, and the commands or the function that do it."""
+    """One thing to undo: what it is, and the commands or the function that do it.
 
-    def __init__(self, what, commands=(), call=None):
+    What a step before it has undone as well may fail; whatever is left is found afterwards.
+    """
+
+    def __init__(self, what, commands=(), call=None, may_fail=False):
         self.what = what
         self.commands = [list(words) for words in commands]
         self.call = call
+        self.may_fail = may_fail
 
 
 class Undo(object):
@@ -57,7 +61,7 @@ class Undo(object):
         self.tables = json.loads(state).get("tables", []) if state else []
 
     def steps(self):
-        """All that differs, in the order in which it is undone."""
+        """All that differs but what is our own, in the order in which it is undone."""
         found = self.services()
         found += self.sysctls(FORWARDING)
         found += self.loaded_tables()
@@ -66,9 +70,7 @@ class Undo(object):
         rest = [name for name in self.record.get("sysctls", {}) if name not in FORWARDING]
         found += self.sysctls(rest)
         found += self.files()
-        found += self.units()
-        found += self.directories()
-        return found
+        return found + self.units()
 
     def services(self):
         """Heart first: it takes the shared addresses off, and its gate closes."""
@@ -95,7 +97,11 @@ class Undo(object):
         """The gate's table, those of the ruleset, and what was loaded before and is gone."""
         live = self.live_tables()
         found = [
-            Step("table %s is loaded" % table, [["nft", "delete", "table"] + table.split(" ", 1)])
+            Step(
+                "table %s is loaded" % table,
+                [["nft", "delete", "table"] + table.split(" ", 1)],
+                may_fail=True,
+            )
             for table in [GATE_TABLE] + self.tables
             if table in live
         ]
@@ -162,10 +168,10 @@ class Undo(object):
         found = []
         for address in [each for each in now if each not in before]:
             words = ["ip", "address", "del", address, "dev", name]
-            found.append(Step("%s has %s" % (name, address), [words]))
+            found.append(Step("%s has %s" % (name, address), [words], may_fail=True))
         for address in [each for each in before if each not in now]:
             words = ["ip", "address", "add", address, "dev", name]
-            found.append(Step("%s lacks %s" % (name, address), [words]))
+            found.append(Step("%s lacks %s" % (name, address), [words], may_fail=True))
         if link.get("mtu") != old.get("mtu"):
             words = ["ip", "link", "set", name, "mtu", str(old["mtu"])]
             found.append(Step("the MTU of %s is %s" % (name, link.get("mtu")), [words]))
@@ -186,7 +192,8 @@ class Undo(object):
                 words = route_words(each)
                 if each.get("protocol") == "static" and words not in before:
                     command = ["ip", family, "route", "del"] + words + ["dev", name]
-                    found.append(Step("%s has a route to %s" % (name, words[0]), [command]))
+                    what = "%s has a route to %s" % (name, words[0])
+                    found.append(Step(what, [command], may_fail=True))
         return found
 
     # Files ----------------------------------------------------------------------------------

@@ -93,16 +93,14 @@ def refuse_to_cut(module, node, undo):
 
 
 def plan(module, node):
-    """(what to undo, in this order; the same in words)."""
+    """(what to undo by the record, what is our own and goes last), each in its order."""
     undo = Undo(node, module.params["devices"])
     refuse_to_cut(module, node, undo)
     steps = undo.steps()
     packages = installed_since(module, node)
     if packages:
-        # Before the record goes, which is the last step.
-        words = APT + ["purge"] + packages
-        steps.insert(-1, Step("%s were installed" % ", ".join(packages), [words]))
-    return steps
+        steps.append(Step("%s were installed" % ", ".join(packages), [APT + ["purge"] + packages]))
+    return steps, undo.directories()
 
 
 def apply(module, steps):
@@ -110,7 +108,7 @@ def apply(module, steps):
     for step in steps:
         for words in step.commands:
             code, out, error = module.run_command(words)
-            if code != 0:
+            if code != 0 and not step.may_fail:
                 module.fail_json(
                     msg="`%s` failed: %s" % (" ".join(words), " ".join((error or out).split()))
                 )
@@ -129,16 +127,17 @@ def main():
     )
     module.run_command_environ_update = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     node = Node(module.run_command)
-    steps = plan(module, node)
-    reasons = [step.what for step in steps]
-    if steps and not module.check_mode:
+    steps, own = plan(module, node)
+    reasons = [step.what for step in steps + own]
+    if reasons and not module.check_mode:
         apply(module, steps)
-        left = plan(module, node)
+        left = plan(module, node)[0]
         if left:
             module.fail_json(
-                msg="The node is not as it was found, expected nothing left: %s."
-                % "; ".join(step.what for step in left)
+                msg="The node is not as it was found, expected nothing left: %s. The record of it "
+                "is still there: run again." % "; ".join(step.what for step in left)
             )
+        apply(module, own)
     module.exit_json(
         changed=bool(reasons),
         reasons=reasons,

@@ -96,7 +96,8 @@ def _host(interface: Interface, version: int, taken: set[IPAddress]) -> IPAddres
     for address in (*interface.own, *interface.shared):
         network = address.network
         if network.version == version and not network.is_link_local:
-            for host in itertools.islice(network.hosts(), HOSTS_TRIED_MAX):
+            for index in range(1, min(network.num_addresses - 1, HOSTS_TRIED_MAX)):
+                host = network.network_address + index
                 if host not in taken:
                     return host
     return None
