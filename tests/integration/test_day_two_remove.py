@@ -39,6 +39,10 @@ def test_a_dead_node_is_replaced_and_taken_off_again_and_the_survivor_forwards(p
     survivor = converged(pair)
     fresh = steps.other(survivor)
     pair.power_off(fresh)
+    down = play(pair, "status")
+    assert down.code == 2, down.end()
+    assert f"{fresh} is NOT REACHED" in down.output
+    assert f"- {fresh} does not answer" in down.output
     new_disk(pair, fresh)
     pair.boot(fresh)
     pair.node(fresh).run(["systemctl", "is-system-running", "--wait"])

@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration import deployment, steps
 from tests.lab import Lab
-from tests.lab.plan import ROOT
+from tests.lab.plan import NODES, ROOT
 
 LOCK = "/run/amaranten-ha-drill.lock"
 BROWSER = "chromium"
@@ -98,6 +98,9 @@ def test_a_crash_is_measured_and_its_report_can_be_read(pair: Lab, tmp_path: Pat
     assert run["measured"]["dual_active_ms"] == 0
     assert any("-> active: peer lost" in moment["text"] for moment in run["moments"])
     assert steps.ready(pair) == steps.other(holder)
+    for node in NODES:
+        left = steps.status(pair, node)["drill"]
+        assert (left["drill"], left["ok"]) == ("crash", run["ok"])
     suites = ElementTree.parse(tmp_path / "report.xml").getroot()
     assert [suite.get("name") for suite in suites] == ["crash"]
     assert "crash" in rendered(tmp_path / "report.html")
