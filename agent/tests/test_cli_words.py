@@ -15,7 +15,6 @@ from amaranten_ha.settings import key_ring
 STATUS: dict[str, Any] = {
     "epoch": 4,
     "held_s": None,
-    "timers": {"beat_ms": 40, "dead_ms": 250, "lease_ms": 320},
     "replica": {"share_permille": 998, "lag_ms": 3, "entries": 100},
     "margin": {"near_misses": 2, "nodes": {"fw-a": {"late_ms": 0.3}, "fw-b": {"late_ms": 12.5}}},
 }
@@ -23,7 +22,7 @@ STATUS: dict[str, Any] = {
 
 def test_figures_are_label_value_warning_critical_min_max() -> None:
     assert performance(STATUS) == (
-        " | share=99.8%;99.9:;;0;100 lag=3ms;250;;0 entries=100;;;0 near_misses=2c"
+        " | share=99.8%;99.9:;;0;100 lag=3ms;1000;;0 entries=100;;;0 near_misses=2c"
         " late=12.5ms;;;0 held=0s;;;0 epoch=4c"
     )
 

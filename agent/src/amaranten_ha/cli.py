@@ -20,6 +20,7 @@ from typing import Any
 from amaranten_ha import __version__, path_tool, replica_tool, steering
 from amaranten_ha.core.errors import ConfigurationError, HaError
 from amaranten_ha.core.ready import SHARE_PERMILLE_MIN
+from amaranten_ha.core.timing import PROFILES
 from amaranten_ha.io.desk import ask
 from amaranten_ha.settings import DRILL_PATH, SOCKET_PATH, load_digests, load_keys
 from amaranten_ha.steering import ANSWER_S
@@ -212,7 +213,7 @@ def performance(status: dict[str, Any]) -> str:
     held_s = status["held_s"] or 0
     figures = (
         f"share={replica['share_permille'] / 10:.1f}%;{SHARE_PERMILLE_MIN / 10}:;;0;100",
-        f"lag={replica['lag_ms']}ms;{status['timers']['dead_ms']};;0",
+        f"lag={replica['lag_ms']}ms;{PROFILES['virtual'].lag_in_sync_ms};;0",
         f"entries={replica['entries']};;;0",
         f"near_misses={margin['near_misses']}c",
         f"late={late_ms:g}ms;;;0",

@@ -38,22 +38,17 @@ class Journal:
         os.set_blocking(sys.stderr.fileno(), False)
         # Set by systemd where standard error is the journal (systemd.exec(5)).
         if "JOURNAL_STREAM" in os.environ:
-            line = socket.socket(
+            self._socket = socket.socket(
                 socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
             )
-            try:
-                line.connect(PATH)
-            except OSError:
-                line.close()
-            else:
-                self._socket = line
 
     def say(self, kind: str, text: str, fields: dict[str, str]) -> None:
         """Send one event; a line break in the text becomes a space."""
         text = " ".join(text.splitlines())
         if self._socket is not None and kind in MESSAGE_IDS:
             with contextlib.suppress(OSError):
-                self._socket.send(packet(kind, text, fields))
+                # By its name each time: a journal that was restarted listens on another socket.
+                self._socket.sendto(packet(kind, text, fields), PATH)
                 return
         with contextlib.suppress(OSError):
             os.write(sys.stderr.fileno(), f"{text}\n".encode())
