@@ -31,6 +31,14 @@ PORT = 6780
 
 RULESET = f"""
 table inet fw {{
+    set paths {{
+        type ifname
+        elements = {{ sync }}
+    }}
+    chain input {{
+        type filter hook input priority 0;
+        tcp dport {PORT} iifname != @paths drop
+    }}
     chain forward {{
         type filter hook forward priority 0; policy drop;
         ct state invalid counter drop

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -17,7 +18,8 @@ from amaranten_ha.core import greeting, stream
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.seal import KeyRing
 from amaranten_ha.core.timing import PROFILES
-from amaranten_ha.io.channel import Channel, paths
+from amaranten_ha.io.channel import Channel
+from amaranten_ha.io.paths import PATIENCE_NS, Ways, paths
 from amaranten_ha.settings import Cluster, Interface, Node, Replication, Settings
 
 ONE, TWO = "127.71.4.2", "127.71.4.3"
@@ -234,6 +236,10 @@ def test_a_stranger_does_not_push_the_peer_out(ends: Ends) -> None:
 
 def test_silence_is_noticed_and_mended(ends: Ends) -> None:
     ends.until(ends.both_up)
+    ends.until(lambda: all(each["passes"] for each in ends.one.paths + ends.two.paths))
+    for _turn in range(5):  # what was still under way arrives
+        ends.turn()
+        time.sleep(0.01)
     ends.ahead_ns += 2_000_000_000
     ends.turn(ends.one)
     assert ends.one.reason(ends.now_ns()) == "nothing heard for 1500 ms"
@@ -251,11 +257,30 @@ def test_a_peer_that_reads_nothing_leaves_no_room_and_blocks_nobody(ends: Ends) 
     ends.until(lambda: ends.one.room)
 
 
-def test_the_way_is_a_pair_of_own_addresses_on_a_sync_interface() -> None:
+def test_paths_are_pairs_of_own_addresses_and_the_sync_interface_comes_first() -> None:
     both = settings(1, 1)
     assert [(path.own, path.peer) for path in paths(both)] == [(ONE, TWO)]
-    service = replace(both.interfaces[0], role="service")
-    assert paths(replace(both, interfaces=(service,))) == ()
-    channel = Channel(replace(both, interfaces=(service,)), os.urandom, lambda: STATE)
-    assert "no interface of role sync" in channel.reason(0)
+    service = replace(both.interfaces[0], name="lan", role="service")
+    found = paths(replace(both, interfaces=(service, *both.interfaces)))
+    assert [(path.link, path.first) for path in found] == [("sync", True), ("lan", False)]
+    assert paths(replace(both, interfaces=(replace(service, peer_own=()),))) == ()
+    channel = Channel(replace(both, interfaces=()), os.urandom, lambda: STATE)
+    assert "no interface has own addresses" in channel.reason(0)
     channel.close()
+
+
+def test_the_sync_interface_is_tried_every_other_time_and_the_likeliest_of_the_others() -> None:
+    both = settings(1, 1)
+    lan, wan = (replace(both.interfaces[0], name=name, role="service") for name in ("lan", "wan"))
+    ways = Ways(replace(both, interfaces=(lan, *both.interfaces, wan)))
+    sync, on_lan, on_wan = ways.all
+    ways.failed(on_lan, errno.ETIMEDOUT, 0)
+    ways.proved(on_wan)
+    assert [ways.next(1).link for _try in range(4)] == ["sync", "wan", "sync", "lan"]
+    assert ways.links == {"lan": "no answer", "wan": ""}
+    # Nobody listens there yet: that is no reason to go elsewhere, for a while.
+    ways.begin_anew()
+    assert "connection refused on sync" in ways.failed(sync, errno.ECONNREFUSED, 2)
+    assert {ways.next(3).link for _try in range(4)} == {"sync"}
+    ways.failed(sync, errno.ECONNREFUSED, PATIENCE_NS)
+    assert {ways.next(2 + PATIENCE_NS).link for _try in range(4)} == {"sync", "wan", "lan"}

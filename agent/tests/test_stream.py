@@ -44,6 +44,10 @@ messages = st.one_of(
     st.builds(stream.BarrierPassed, st.integers(0, 2**64 - 1)),
     st.builds(stream.Ask, st.lists(_payload, max_size=5).map(tuple)),
     st.builds(stream.Locals, st.frozensets(_payload, max_size=5)),
+    st.builds(
+        stream.Paths,
+        st.lists(st.tuples(st.text(max_size=15), st.booleans()), max_size=4).map(tuple),
+    ),
 )
 
 

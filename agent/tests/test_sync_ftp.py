@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from sync_netns import Talk, tcp, wait_for
 from sync_pair import CLIENT, SERVER, SHARED_WAN, Node, Pair
+from sync_samples import packed
 
 from amaranten_ha.core import flow, rewrite, tlv
 from amaranten_ha.io.netlink import CREATE_EXCLUSIVE, CT_DELETE, CT_NEW, Dump, Request, Table
@@ -162,7 +163,12 @@ def test_without_the_sequence_adjustment_it_does_not_go_on(pair: Pair, ftp: Ftp)
     pair.b.kill()
     with pair.b.inside():
         table, walk = Table(), Dump()
-    entry = next(each for each in map(flow.parse, walk.read()) if each.protocol == flow.TCP)
+    # Not the session of the nodes themselves, which is TCP as well.
+    entry = next(
+        each
+        for each in map(flow.parse, walk.read())
+        if each.protocol == flow.TCP and packed(CLIENT) in each.addresses
+    )
     adjusted = [kind for kind in (flow.SEQ_ADJ_ORIG, flow.SEQ_ADJ_REPLY) if kind in entry.fields]
     assert adjusted == [flow.SEQ_ADJ_ORIG]
     adjustment = tlv.nest(flow.SEQ_ADJ_ORIG, entry.fields[flow.SEQ_ADJ_ORIG])

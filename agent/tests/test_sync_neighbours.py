@@ -139,7 +139,8 @@ def test_addresses_of_the_pair_are_never_told_and_what_is_gone_goes(pair: Pair) 
         pair.a.run("ip", "neigh", "replace", address, "lladdr", "02:00:00:00:00:77", "dev", "wan",
                    "nud", "stale")  # fmt: skip
     wait_for(lambda: "192.0.2.77" in rows(pair.b), 10, "B is told of a host")
-    assert not {"192.0.2.1", "192.0.2.2", "192.0.2.3"} & rows(pair.b).keys()
+    assert not {"192.0.2.1", "192.0.2.3"} & rows(pair.b).keys()
+    # 192.0.2.2 it may know by itself: it tries the path there.
     pair.a.run("ip", "neigh", "del", "192.0.2.77", "dev", "wan")
     wait_for(lambda: "192.0.2.77" not in rows(pair.b), 10, "it is gone on B, too")
     # And what B lost by itself is there again.

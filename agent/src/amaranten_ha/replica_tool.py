@@ -43,8 +43,19 @@ def lines(said: dict[str, Any]) -> list[str]:
         + ("" if compared is None else f", compared {compared} ms ago"),
         # A service that was not restarted since an upgrade does not say this.
         *([f"  {census.line(said['connections'])}"] if "connections" in said else []),
+        *([_paths(said["paths"])] if "paths" in said else []),
         *(f"  not replicated: {complaint}" for complaint in said.get("vital", ())),
     ]
+
+
+def _paths(said: list[dict[str, Any]]) -> str:
+    """Return which path the session takes, and which others would do."""
+    blocked = ", ".join(each["interface"] for each in said if each["passes"] is False)
+    in_use = [each["interface"] for each in said if each["in_use"]]
+    spare = ", ".join(each["interface"] for each in said if each["passes"] and not each["in_use"])
+    parts = [f"over {in_use[0]}" if in_use else "no session", f"further paths: {spare or 'none'}"]
+    parts += [f"not let through: {blocked}"] if blocked else []
+    return "  " + "; ".join(parts)
 
 
 def resync(options: argparse.Namespace) -> int:

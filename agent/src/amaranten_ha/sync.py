@@ -39,6 +39,7 @@ from amaranten_ha.io.channel import Channel
 from amaranten_ha.io.events import Events
 from amaranten_ha.io.follow import Follower
 from amaranten_ha.io.locals import EpochFile, disk_permille
+from amaranten_ha.io.nft_channel import RulesetEvents
 from amaranten_ha.io.unit import Unit
 from amaranten_ha.locality import Locality
 from amaranten_ha.vital import Vital, subjects
@@ -70,6 +71,7 @@ class Sync:
         self._disk_permille = DISK_UNKNOWN
         self._unit = Unit()
         self._locality = Locality(settings)
+        self._rules = RulesetEvents()
         self._mirror = Mirror(Scope(self._locality.tied))
         self._source = Source(self._mirror)
         self._copy = Copy(self._mirror)
@@ -152,6 +154,8 @@ class Sync:
         self._facts_due_ns = now_ns + FACTS_NS
         self._locality.learn()
         self._disk_permille = disk_permille(self._state_folder)
+        if self._rules.drain():
+            self._channel.rules_changed(now_ns)
         if self._locality.tied != self._mirror.scope.tied:
             self._mirror.scope = Scope(self._locality.tied)
             self._walker.compare(now_ns)
@@ -347,6 +351,7 @@ class Sync:
             self._role, self._peer, self._source, self._copy, synced=said["state"] == "synced"
         )
         said["vital"] = self._vital.complaints()
+        said["paths"] = self._channel.paths
         parts = self._events, self._source, self._copy, self._channel, self._walker
         handed = {"delta_shipped": self._delta.shipped, "delta_taken": self._delta.taken}
         return said | {"counters": counters(*parts) | handed}

@@ -36,7 +36,7 @@ _WANTED = struct.Struct(">BBQ")
 _OPS = {op.value: op for op in Op}
 _STATE_KIND, _CHANGES, _BULK_BEGIN, _BULK_END, _BARRIER, _ASK, _LOCALS = range(1, 8)
 _DIGEST, _LIST, _LISTING, _WISH, _FINDING, _DELTA = range(16, 22)
-_VITAL = 32
+_VITAL, _PATHS = 32, 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +177,19 @@ class Vital:
     changes: tuple[VitalChange, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """From who connects: link -> whether a connection passes there, as far as is known.
+
+    From who listens, empty: its ruleset was changed, so they are to be tried again.
+    """
+
+    passes: tuple[tuple[str, bool], ...]
+
+
 Message = (
     State | Changes | BulkBegin | BulkEnd | BarrierPassed | Ask | Delta | Locals
-    | Digest | List | Listing | Wanted | Finding | Vital
+    | Digest | List | Listing | Wanted | Finding | Vital | Paths
 )  # fmt: skip
 _NUMBERED_KINDS: dict[int, type[BulkBegin] | type[BulkEnd] | type[BarrierPassed]] = {
     _BULK_BEGIN: BulkBegin,
@@ -216,6 +226,9 @@ def encode(message: Message) -> bytes:
     if isinstance(message, Vital):
         said = (_CHANGE.pack(op, len(payload)) + payload for op, payload in message.changes)
         return bytes([_VITAL, message.topic]) + b"".join(said)
+    if isinstance(message, Paths):
+        known = ((passes, link.encode()) for link, passes in message.passes)
+        return bytes([_PATHS]) + b"".join(_CHANGE.pack(op, len(part)) + part for op, part in known)
     kind = next(kind for kind, each in _NUMBERED_KINDS.items() if isinstance(message, each))
     return _NUMBERED.pack(kind, message.number)
 
@@ -250,6 +263,8 @@ def decode(data: bytes) -> Message | None:
             return Locals(frozenset(payload for _none, payload in _parts(data, 1)))
         if kind == _VITAL:
             return Vital(data[1], tuple((VitalOp(op), payload) for op, payload in _parts(data, 2)))
+        if kind == _PATHS:
+            return Paths(tuple((part.decode(), bool(op)) for op, part in _parts(data, 1)))
         if kind in _NUMBERED_KINDS:
             return _NUMBERED_KINDS[kind](_NUMBERED.unpack(data)[1])
         if kind in _AUDITS:

@@ -14,7 +14,7 @@ import errno
 import select
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -23,42 +23,18 @@ from amaranten_ha.core import greeting, stream
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.seal import KeyRing
 from amaranten_ha.core.squeeze import Squeezer, Unsqueezer
+from amaranten_ha.io.paths import ANSWER_NS, SILENCE_NS, Path, Ways, described, dialled, opened
 from amaranten_ha.settings import Settings
 
 MS_NS = 1_000_000
 RETRY_NS = 200 * MS_NS
 RETRY_REFUSED_NS = 2_000 * MS_NS
-HANDSHAKE_NS = 1_000 * MS_NS
-SILENCE_NS = 1_500 * MS_NS
 REFUSAL_SHOWN_NS = 10_000 * MS_NS
-SEND_BUFFER_BYTES = 128 * 1024
 READ_BYTES = 256 * 1024
 CANDIDATES_MAX = 4
 ROOM_BYTES = 4 * 1024
-TAG_BYTES = 16
-_IP_FREEBIND = 15
+UNREACHED = "the peer gets no connection through"
 _LISTENER_NUMBER = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """A pair of own addresses on one sync network."""
-
-    family: socket.AddressFamily
-    own: str
-    peer: str
-
-
-def paths(settings: Settings) -> tuple[Path, ...]:
-    """Return the ways between the nodes: own addresses of one family on a sync interface."""
-    found = []
-    for interface in settings.interfaces:
-        for own in interface.own if interface.role == "sync" else ():
-            for peer in interface.peer_own:
-                if peer.network == own.network and not own.is_link_local:
-                    family = socket.AF_INET if own.version == 4 else socket.AF_INET6
-                    found.append(Path(family, str(own.ip), str(peer.ip)))
-    return tuple(found)
 
 
 class Closed(PeerError):
@@ -68,8 +44,11 @@ class Closed(PeerError):
 class _Session:
     """One connection: greetings, then sealed records, each with its number as the nonce."""
 
-    def __init__(self, connection: socket.socket, own: greeting.Greeting, now_ns: int) -> None:
+    def __init__(
+        self, connection: socket.socket, path: Path, own: greeting.Greeting, now_ns: int
+    ) -> None:
         self.socket = connection
+        self.path = path
         self.own = own
         self.other: greeting.Greeting | None = None
         self.proven = False
@@ -165,15 +144,17 @@ class Channel:
         self, settings: Settings, draw: Callable[[int], bytes], state: Callable[[], stream.State]
     ) -> None:
         self._settings = settings
-        self._paths = paths(settings)
+        self._ways = Ways(settings)
+        self._connects = settings.node.number != _LISTENER_NUMBER
+        self._links: dict[str, str] = {}
+        """What the peer has said of the paths, or was told."""
         self._draw = draw
         self._state = state
         self._epoll = select.epoll()
-        self._listeners: list[socket.socket] = []
+        self._listeners: dict[socket.socket, Path] = {}
         self._candidates: list[_Session] = []
         self._current: _Session | None = None
         self._next_try_ns = 0
-        self._tries = 0
         self.session = 0
         """Grows with every session that was proved; the peer may have forgotten everything."""
         self._bytes_sent = self._bytes_received = 0
@@ -188,8 +169,8 @@ class Channel:
         """Why there is no session; a refusal stays for a while, it says more than a lost line."""
         if self._current is not None:
             return ""
-        if not self._paths:
-            return "no interface of role sync has own addresses of one network on both nodes"
+        if not self._ways.all:
+            return "no interface has own addresses of one network on both nodes"
         return self._refusal if now_ns < self._refusal_until_ns else self._trouble
 
     @property
@@ -225,8 +206,8 @@ class Channel:
     def turn(self, now_ns: int) -> list[stream.Message]:
         """Do what can be done without waiting; return the messages of the proved session."""
         self._open_ways(now_ns)
-        for listener in self._listeners:
-            self._accept(listener, now_ns)
+        for listener, path in self._listeners.items():
+            self._accept(listener, path, now_ns)
         for candidate in list(self._candidates):
             messages = self._hear(candidate, now_ns)
             if candidate.proven and candidate in self._candidates:
@@ -234,7 +215,21 @@ class Channel:
                 return messages
         messages = self._hear(self._current, now_ns) if self._current is not None else []
         self._give_up_the_silent(now_ns)
+        self._compare_ways(now_ns)
         return messages
+
+    def rules_changed(self, now_ns: int) -> None:
+        """A ruleset of this node was changed: other paths may pass now."""
+        if self._connects:
+            self._ways.try_all(now_ns)
+        else:
+            self.send(stream.Paths(()))
+
+    @property
+    def paths(self) -> list[dict[str, Any]]:
+        """Each logical interface that could carry the session, for the status."""
+        in_use = self._current.path.link if self._current is not None else ""
+        return described(self._ways.all, self._links, in_use)
 
     def close(self) -> None:
         """Close everything."""
@@ -242,26 +237,28 @@ class Channel:
             session.socket.close()
         for listener in self._listeners:
             listener.close()
+        self._ways.close()
         self._epoll.close()
 
     # Making connections.
 
     def _open_ways(self, now_ns: int) -> None:
-        if now_ns < self._next_try_ns or not self._paths:
+        if now_ns < self._next_try_ns or not self._ways.all:
             return
         self._next_try_ns = now_ns + RETRY_NS
-        if self._settings.node.number != _LISTENER_NUMBER:
+        if self._connects:
             if self._current is None and not self._candidates:
-                self._connect(self._paths[self._tries % len(self._paths)], now_ns)
-                self._tries += 1
-        elif not self._listeners:
-            try:
-                self._listeners = [self._listen(path) for path in self._paths]
-            except OSError as error:
-                self._trouble = f"cannot listen for the peer: {error.strerror}"
+                self._connect(self._ways.next(now_ns), now_ns)
+            return
+        for path in self._ways.all:
+            if path not in self._listeners.values():
+                try:
+                    self._listeners[self._listen(path)] = path
+                except OSError as error:
+                    self._trouble = f"cannot listen on {path.own}: {error.strerror}"
 
     def _listen(self, path: Path) -> socket.socket:
-        listener = _socket(path.family)
+        listener = opened(path.family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((path.own, self._settings.replication.port))
@@ -272,30 +269,40 @@ class Channel:
         self._epoll.register(listener.fileno(), select.EPOLLIN)
         return listener
 
-    def _accept(self, listener: socket.socket, now_ns: int) -> None:
+    def _accept(self, listener: socket.socket, path: Path, now_ns: int) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             connection, address = listener.accept()
-            known = any(address[0] == path.peer for path in self._paths)
-            if not known or len(self._candidates) >= CANDIDATES_MAX:
+            if address[0] != path.peer or len(self._candidates) >= CANDIDATES_MAX:
                 connection.close()
                 return
             connection.setblocking(False)
-            self._begin(connection, now_ns)
+            self._begin(connection, path, now_ns)
 
     def _connect(self, path: Path, now_ns: int) -> None:
-        connection = _socket(path.family)
-        try:
-            connection.bind((path.own, 0))
-            code = connection.connect_ex((path.peer, self._settings.replication.port))
-        except OSError as error:
-            code = error.errno or errno.EIO
-        if code in (0, errno.EINPROGRESS):
-            self._begin(connection, now_ns)
-            return
-        connection.close()
-        self._trouble = f"no way from {path.own} to {path.peer}: {errno.errorcode.get(code, code)}"
+        connection, code = dialled(path, self._settings.replication.port)
+        if connection is None:
+            self._trouble = self._ways.failed(path, code, now_ns)
+        else:
+            self._begin(connection, path, now_ns)
 
-    def _begin(self, connection: socket.socket, now_ns: int) -> None:
+    def _compare_ways(self, now_ns: int) -> None:
+        """While a session stands: know what else would pass, and go back to the sync interface."""
+        if self._current is None or not self._connects:
+            return
+        better = self._ways.probe(self._current.path, now_ns)
+        if better is not None and not self._candidates:
+            self._connect(better, now_ns)
+        if self._ways.links != self._links:
+            self._links = self._ways.links
+            self.send(stream.Paths(tuple((link, not why) for link, why in self._links.items())))
+
+    def _told_of_ways(self, said: stream.Paths, now_ns: int) -> None:
+        if self._connects:
+            self._ways.try_all(now_ns)
+        else:
+            self._links = {link: "" if passes else UNREACHED for link, passes in said.passes}
+
+    def _begin(self, connection: socket.socket, path: Path, now_ns: int) -> None:
         own = greeting.Greeting(
             cluster=self._settings.cluster.id,
             node=self._settings.node.number,
@@ -303,7 +310,7 @@ class Channel:
             send_key=self._settings.keys.send_id,
             accepted_keys=tuple(sorted(self._settings.keys.keys)),
         )
-        self._candidates.append(_Session(connection, own, now_ns))
+        self._candidates.append(_Session(connection, path, own, now_ns))
         self._epoll.register(connection.fileno(), self._candidates[-1].watched)
 
     # Sessions.
@@ -315,7 +322,9 @@ class Channel:
             session.flush()
             for data in session.read(self._settings.keys, self._state(), now_ns):
                 message = stream.decode(data)
-                if message is not None:
+                if isinstance(message, stream.Paths):
+                    self._told_of_ways(message, now_ns)
+                elif message is not None:
                     found.append(message)
             session.flush()
 
@@ -331,7 +340,10 @@ class Channel:
             self._refusal, self._refusal_until_ns = str(error), now_ns + REFUSAL_SHOWN_NS
             self._drop(session, self._refusal, now_ns + RETRY_REFUSED_NS)
         except OSError as error:
-            self._drop(session, f"the connection failed: {error.strerror}", now_ns + RETRY_NS)
+            trouble = f"the connection failed: {error.strerror}"
+            if session.other is None and self._connects:
+                trouble = self._ways.failed(session.path, error.errno or errno.EIO, now_ns)
+            self._drop(session, trouble, now_ns + RETRY_NS)
         else:
             wanted = select.EPOLLIN | (select.EPOLLOUT if session.waiting else 0)
             if wanted != session.watched:
@@ -343,6 +355,9 @@ class Channel:
         if self._current is not None:
             self._drop(self._current, "a newer session took its place", 0)
         self._current = session
+        if self._connects:
+            self._links = {}
+        self._ways.proved(session.path)
         self.session += 1
         self._refusal_until_ns = 0
 
@@ -354,6 +369,7 @@ class Channel:
         session.socket.close()
         if session is self._current:
             self._current = None
+            self._ways.begin_anew()
             self._bytes_sent += session.sent
             self._bytes_received += session.received
         else:
@@ -366,17 +382,8 @@ class Channel:
         if current is not None and now_ns - current.heard_ns > SILENCE_NS:
             self._drop(current, f"nothing heard for {SILENCE_NS // MS_NS} ms", now_ns)
         for candidate in list(self._candidates):
-            if now_ns - candidate.since_ns > HANDSHAKE_NS:
-                self._drop(candidate, "the peer does not answer on the sync interface", now_ns)
-
-
-def _socket(family: socket.AddressFamily) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_NS // MS_NS)
-    # The own address may come after us, or be away for a moment.
-    made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-    if family == socket.AF_INET6:
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    return made
+            if now_ns - candidate.since_ns > ANSWER_NS:
+                trouble = "the peer does not answer"
+                if self._connects:
+                    trouble = self._ways.failed(candidate.path, errno.ETIMEDOUT, now_ns)
+                self._drop(candidate, trouble, now_ns)

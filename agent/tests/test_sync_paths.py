@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The paths that the session may take: what the rulesets let through, a cut, and the way back.
+
+Two real routers with the real service. Their rulesets let the session pass on the sync interface
+only, until a test puts another interface into the set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sync_netns import tcp, wait_for
+from sync_pair import SERVER, Node, Pair
+
+from amaranten_ha.io.desk import ask
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
+]
+
+
+@pytest.fixture(scope="module")
+def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    made = Pair(Path(tmp_path_factory.mktemp("pair")))
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def pair(wired: Pair) -> Iterator[Pair]:
+    wired.begin()
+    yield wired
+    wired.switch.run("ip", "link", "set", "sync", "up")
+
+
+def said(node: Node) -> dict[str, dict[str, Any]]:
+    """What a node says of each path."""
+    answer = ask(node.folder / "sync.sock", {"op": "status"}, 5, "sync")
+    return {each.pop("interface"): each for each in answer["paths"]}
+
+
+def passing(node: Node) -> dict[str, object]:
+    return {link: each["passes"] for link, each in said(node).items()}
+
+
+def in_use(node: Node) -> list[str]:
+    return [link for link, each in said(node).items() if each["in_use"]]
+
+
+def wait_passing(pair: Pair, **wanted: bool) -> None:
+    for node in (pair.a, pair.b):
+        wait_for(lambda node=node: passing(node) == wanted, 8, f"{node.name} knows {wanted}")
+
+
+def let_through(pair: Pair, link: str, *nodes: Node) -> None:
+    for node in nodes or (pair.a, pair.b):
+        node.run("nft", "add", "element", "inet", "fw", "paths", f"{{ {link} }}")
+
+
+def test_both_nodes_name_the_links_where_the_ruleset_lets_nothing_through(pair: Pair) -> None:
+    wait_passing(pair, sync=True, lan=False, wan=False)
+    assert said(pair.b)["lan"] == {"in_use": False, "passes": False, "reason": "no answer"}
+    assert said(pair.a)["lan"]["reason"] == "the peer gets no connection through"
+    # Who listens is who has to let it in: only there the change matters, and it is tried at once.
+    let_through(pair, "lan", pair.a)
+    wait_passing(pair, sync=True, lan=True, wan=False)
+    assert in_use(pair.a) == in_use(pair.b) == ["sync"]
+    pair.a.run("nft", "delete", "element", "inet", "fw", "paths", "{ lan }")
+    wait_passing(pair, sync=True, lan=False, wan=False)
+
+
+def test_a_cut_switches_the_path_and_the_sync_interface_is_gone_back_to(pair: Pair) -> None:
+    let_through(pair, "wan")
+    wait_passing(pair, sync=True, lan=False, wan=True)
+    talks = [tcp(pair.client, pair.server, SERVER, SERVER, 5301)]
+    pair.settle()
+    pair.switch.run("ip", "link", "set", "sync", "down")
+    talks.append(tcp(pair.client, pair.server, SERVER, SERVER, 5302))
+    for node in (pair.a, pair.b):
+        wait_for(lambda node=node: in_use(node) == ["wan"], 8, f"{node.name} is over wan")
+    talks.append(tcp(pair.client, pair.server, SERVER, SERVER, 5303))
+    pair.settle()
+    assert len([line for line in pair.b.entries() if "dport=530" in line]) == 3
+    pair.switch.run("ip", "link", "set", "sync", "up")
+    for node in (pair.a, pair.b):
+        wait_for(lambda node=node: in_use(node) == ["sync"], 12, f"{node.name} is over sync")
+    pair.settle()
+    assert all(talk.exchange() for talk in talks)
+    wait_passing(pair, sync=True, lan=False, wan=True)
+    for talk in talks:
+        talk.close()
+
+
+def test_without_a_further_path_a_cut_is_said(pair: Pair) -> None:
+    """The control: nothing but the ruleset decides."""
+    wait_passing(pair, sync=True, lan=False, wan=False)
+    pair.switch.run("ip", "link", "set", "sync", "down")
+    for node in (pair.a, pair.b):
+        wait_for(lambda node=node: not in_use(node), 5, "the session is given up")
+        node.wait_report(5, state="disconnected")
+    wait_for(lambda: "on lan" in str(pair.b.report["reason"]), 8, "the others were tried, too")
+    assert not in_use(pair.a) and not in_use(pair.b)
