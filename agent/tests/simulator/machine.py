@@ -122,7 +122,8 @@ class Machine:
     @property
     def stopped(self) -> bool:
         """Say whether the heart that runs here is stopped; another life of it would not be."""
-        return self.heart is not None and self.stalls[self.heart.session] > 0
+        heart = self.heart
+        return heart is not None and bool(self.stalls) and self.stalls[heart.session] > 0
 
     @property
     def runs(self) -> bool:
@@ -139,6 +140,12 @@ class Machine:
     def lease_ends_ns(self) -> int:
         """World time at which the gate closes if nothing renews it."""
         return self.kernel.lease_until_ns - self._clock_ns
+
+    def open_until_ns(self, now_ns: int, end_ns: int) -> int:
+        """World time until which the gate is open within a stretch in which nothing happens."""
+        if not self.runs:
+            return now_ns
+        return min(max(self.lease_ends_ns, now_ns), end_ns)
 
     def forwards(self) -> bool:
         """Say whether traffic passes: the gate is open and the machine runs."""
@@ -377,7 +384,7 @@ class Machine:
         )
         self.world.judge.sent(self, sent, before)
         for link in self.plan.links:
-            self.world.send(self, link.number, node.message(link.number, kind), sent)
+            self.world.send(self, link.number, node, sent)
 
     def _remember(self, node: Node) -> None:
         epochs = (node.last_active, node.epoch)

@@ -51,7 +51,7 @@ class Wires:
 
     def carrier(self, node: int, link: int) -> bool:
         """Say whether a node's port has carrier."""
-        return self._no_carrier[node, link] <= 0
+        return self._no_carrier.get((node, link), 0) <= 0
 
     def open(self, sender: int, receiver: int, link: int, beats: bool = False) -> bool:
         """Say whether a frame can pass at all, from a port to a port."""
@@ -60,9 +60,9 @@ class Wires:
         if not self._cut:
             return True
         cut = self._cut
-        if cut[FRAMES, sender, receiver, link] > 0:
+        if cut.get((FRAMES, sender, receiver, link), 0) > 0:
             return False
-        return not (beats and cut[BEATS, sender, receiver, link] > 0)
+        return not (beats and cut.get((BEATS, sender, receiver, link), 0) > 0)
 
     def delays_ns(
         self, sender: int, receiver: int, link: int, beats: bool, now_ns: int
@@ -71,7 +71,7 @@ class Wires:
         if not self.open(sender, receiver, link, beats):
             return ()
         draw = self.random
-        loss, jitter_us = self.loss[link], self.jitter_us[link]
+        loss, jitter_us = self.loss.get(link, 0), self.jitter_us.get(link, 0)
         if loss and draw.random() * 100 < loss:
             return ()
         delay_ns = self._latency_ns
@@ -81,7 +81,7 @@ class Wires:
                 path = sender, receiver, link
                 delay_ns = max(delay_ns, self._arp_ns.get(path, 0) - now_ns)
                 self._arp_ns[path] = now_ns + delay_ns
-        doubled = self.doubled[link]
+        doubled = self.doubled.get(link, 0)
         if doubled and draw.random() * 100 < doubled:
             if not beats:
                 return delay_ns, delay_ns

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from amaranten_ha.core.beat import Replica, ReplicaState, Role
+from amaranten_ha.core.node import Node
 from amaranten_ha.core.prober import Probe
 from amaranten_ha.core.timing import MS_NS, PROFILES
 from simulator.codec import Codec
@@ -41,6 +42,10 @@ class World:
         self.codec = Codec(self.plan.wire_bytes, self.plan.skew)
         self.wires = Wires(self.plan.seed, self.plan.latency_us)
         self.machines = {number: Machine(self, number) for number in (1, 2)}
+        self._pair = self.machines[1], self.machines[2]
+        self._sync_link = next(
+            each.number for each in self.machines[1].plan.links if each.name == SYNC
+        )
         self.judge = Judge(self)
         self.trace: list[tuple[int, str, str]] | None = None
         self.synced = True
@@ -69,15 +74,16 @@ class World:
 
     def run_until(self, end_ns: int, done: Callable[[], bool] | None = None) -> bool:
         """Let time pass until an instant, or until it is done; say whether it is done."""
-        first, second = self.machines[1], self.machines[2]
+        first, second = self._pair
         events = self._events
         steps = 0
         with self.codec.running():
             while True:
-                due = first.due_ns(), second.due_ns()
-                next_ns = min(due[0], due[1], events[0][0] if events else NEVER_NS)
                 if self._awake:
                     next_ns = self.now_ns
+                else:
+                    event_ns = events[0][0] if events else NEVER_NS
+                    next_ns = min(first.due_ns(), second.due_ns(), event_ns)
                 if next_ns > end_ns:
                     self._pass(end_ns)
                     return False
@@ -110,14 +116,15 @@ class World:
 
     def _pass(self, next_ns: int) -> None:
         now_ns = self.now_ns
-        ends = [
-            max(now_ns, min(next_ns, each.lease_ends_ns)) if each.runs else now_ns
-            for each in self.machines.values()
-        ]
-        self.both_forward_ns += min(ends) - now_ns
-        self.nobody_forwards_ns += next_ns - max(ends)
-        if all(each.speaks() for each in self.machines.values()):
-            self.both_speak_ns += min(ends) - now_ns
+        first, second = self._pair
+        one_ns = first.open_until_ns(now_ns, next_ns)
+        other_ns = second.open_until_ns(now_ns, next_ns)
+        sooner_ns, later_ns = (one_ns, other_ns) if one_ns < other_ns else (other_ns, one_ns)
+        self.nobody_forwards_ns += next_ns - later_ns
+        if sooner_ns > now_ns:
+            self.both_forward_ns += sooner_ns - now_ns
+            if first.speaks() and second.speaks():
+                self.both_speak_ns += sooner_ns - now_ns
         self.now_ns = next_ns
 
     def roles(self) -> tuple[Role | None, Role | None]:
@@ -131,11 +138,14 @@ class World:
 
     # Frames
 
-    def send(self, sender: Machine, link: int, message: Any, sent: Sent) -> None:
-        """A heartbeat leaves a port."""
+    def send(self, sender: Machine, link: int, node: Node, sent: Sent) -> None:
+        """A heartbeat leaves a port; what never arrives is not written out."""
         receiver = self.machines[3 - sender.number]
-        for delay_ns in self._delays(sender.number, receiver.number, link, True):
-            self.later(delay_ns, self._arrive, receiver, link, "beat", message, sender.mac, sent)
+        if delays_ns := self._delays(sender.number, receiver.number, link, True):
+            message = node.message(link, sent.kind)
+            for delay_ns in delays_ns:
+                arrival = (receiver, link, "beat", message, sender.mac, sent)
+                self.later(delay_ns, self._arrive, *arrival)
 
     def _delays(self, sender: int, receiver: int, link: int, beats: bool) -> tuple[int, ...]:
         return self.wires.delays_ns(sender, receiver, link, beats, self.now_ns)
@@ -223,11 +233,10 @@ class World:
 
     def streams(self) -> bool:
         """Say whether the stream between the two syncs is up now, and since when."""
-        link = next(each.number for each in self.machines[1].plan.links if each.name == SYNC)
-        is_up = all(
-            each.runs and not each.sync_down and self.wires.open(each.number, 3 - each.number, link)
-            for each in self.machines.values()
-        )
+        link = self._sync_link
+        is_up = self.wires.open(1, 2, link) and self.wires.open(2, 1, link)
+        for each in self._pair:
+            is_up = is_up and each.runs and not each.sync_down
         if not is_up or self.plan.skew == "major":
             self._streams_since_ns = None
         elif self._streams_since_ns is None:

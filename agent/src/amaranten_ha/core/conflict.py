@@ -45,6 +45,8 @@ class Conflicts:
 
     def problem(self, now_ns: int) -> str:
         """Return the oldest conflict as a sentence; empty if there is none."""
+        if not self._found:
+            return ""
         over = [key for key, each in self._found.items() if now_ns - each.last_ns > self._over_ns]
         for key in over:
             del self._found[key]
@@ -53,6 +55,8 @@ class Conflicts:
 
     def lasting_ns(self, now_ns: int) -> int:
         """For how long there has been a conflict; 0 if there is none."""
+        if not self._found:
+            return 0
         return max(
             (now_ns - each.first_ns for each in self._found.values() if each.answers > 1), default=0
         )

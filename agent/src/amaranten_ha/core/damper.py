@@ -32,6 +32,8 @@ class Damper:
 
     def told(self, now_ns: int) -> tuple[tuple[int, int], ...]:
         """Return (epoch, age in seconds) of what this node knows of, newest last."""
+        if not self._changes:
+            return ()
         self._forget(now_ns)
         found = sorted(self._changes.items(), key=lambda item: item[1])[-CHANGES_TOLD_MAX:]
         return tuple((epoch, (now_ns - at_ns) // (1000 * MS_NS)) for epoch, at_ns in found)

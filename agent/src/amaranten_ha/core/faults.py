@@ -11,7 +11,7 @@ from __future__ import annotations
 from amaranten_ha.core.beat import Flag
 from amaranten_ha.core.timing import MS_NS, Timing
 
-_NAT = Flag.NAT4 | Flag.NAT6
+_NAT = int(Flag.NAT4 | Flag.NAT6)
 _FAMILIES = {Flag.NAT4: "IPv4", Flag.NAT6: "IPv6"}
 
 
@@ -20,8 +20,7 @@ class NatWatch:
 
     def __init__(self, timing: Timing) -> None:
         self._patience_ns = timing.nat_ms * MS_NS
-        self._had = Flag(0)
-        self._missing = Flag(0)
+        self._had = self._missing = 0
         self._since_ns = 0
 
     def look(self, here: Flag, peer: Flag, active: bool, now_ns: int) -> None:
@@ -30,8 +29,9 @@ class NatWatch:
         An active node lacks only what it had before: a ruleset that brings the first translation
         goes to the passive node first, and must not move the role.
         """
-        self._had |= here
-        missing = peer & _NAT & ~here
+        has = int(here)
+        self._had |= has
+        missing = int(peer) & _NAT & ~has
         missing = missing & self._had if active else missing
         if missing and not self._missing:
             self._since_ns = now_ns
@@ -41,5 +41,5 @@ class NatWatch:
         """Return the fault in words; empty if nothing is missing, or not for long enough."""
         if not self._missing or now_ns - self._since_ns < self._patience_ns:
             return ""
-        families = " and ".join(word for flag, word in _FAMILIES.items() if flag in self._missing)
+        families = " and ".join(word for flag, word in _FAMILIES.items() if flag & self._missing)
         return f"no nat chain for {families}, and {peer_name} has one"

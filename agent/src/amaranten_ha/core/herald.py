@@ -16,18 +16,22 @@ if TYPE_CHECKING:
     from amaranten_ha.core.node import Node
 
 
+_HELD, _ELIGIBLE = int(Flag.HELD), int(Flag.ELIGIBLE)
+_STANDING, _DAMPED = int(Flag.STANDING), int(Flag.DAMPED)
+
+
 def flags(node: Node) -> Flag:
-    """Return the facts of one bit each."""
-    said = node.nat
+    """Return the facts of one bit each; plain integers, because this is said in every beat."""
+    said = int(node.nat)
     if node.held:
-        said |= Flag.HELD
+        said |= _HELD
     if node.is_eligible():
-        said |= Flag.ELIGIBLE
+        said |= _ELIGIBLE
     if node.claim is not None and node.claim.standing:
-        said |= Flag.STANDING
+        said |= _STANDING
     if node.timing.damped:
-        said |= Flag.DAMPED
-    return said
+        said |= _DAMPED
+    return Flag(said)
 
 
 def beat(node: Node, link: int, kind: Kind, now_ns: int) -> Beat:

@@ -43,6 +43,7 @@ from amaranten_ha.core.seal import TAG_BYTES, KeyRing, Sealer
 from amaranten_ha.core.third_parties import ThirdParties
 from amaranten_ha.core.timing import MS_NS
 
+_NO_FLAG = Flag(0)
 BARRIER_ATTEMPT_BITS = 16
 SEALED_BYTES_MAX = MESSAGE_BYTES_MAX + 1 + TAG_BYTES
 """Key id and tag follow the message."""
@@ -97,6 +98,7 @@ class Node:
             [LinkPulse(link.number, bool(link.peer_own), bool(link.shared)) for link in plan.links],
             session,
         )
+        self._carrier_bits, self._has_carrier = 0, False
         self.monitor = Monitor(plan)
         self.conflicts = Conflicts(plan.timing)
         self._dual: DualActive | None = None
@@ -105,8 +107,7 @@ class Node:
         self._now_ns = now_ns
         self.active_seen_ns = now_ns
         self.first_carrier_ns = now_ns
-        self.offer_since_ns = self._offer_attempts = 0
-        self.defended_ns = 0
+        self.offer_since_ns = self._offer_attempts = self.defended_ns = 0
         self.grace_until_ns = now_ns
         self._unsure: tuple[int, int] | None = None
         self.margins = Margins(plan.timing, self._links, now_ns)
@@ -179,6 +180,9 @@ class Node:
         self.pulse.links[link].usable = usable
         if not usable:
             self.pulse.links[link].unanswered = 0
+        found = [each.number for each in self.pulse.links.values() if each.usable]
+        self._carrier_bits = sum(bit(number) for number in found)
+        self._has_carrier = any(self._links[number].service for number in found)
 
     def woke(self, late_ns: int, silent_ns: int, now_ns: int) -> None:
         """Take in how late this turn is, and how long ago our last heartbeat left.
@@ -248,17 +252,17 @@ class Node:
             )
 
     def _watch(self, now_ns: int) -> None:
-        beat = self.pulse.beat
-        there = beat.carrier if beat and self.pulse.alive(now_ns) else 0
-        self.monitor.look(self.carrier_bits(), there, now_ns)
-        flags = beat.flags if beat and self.pulse.alive(now_ns) else Flag(0)
+        alive = self.pulse.alive(now_ns)
+        beat = self.pulse.beat if alive else None
+        self.monitor.look(self._carrier_bits, beat.carrier if beat else 0, now_ns)
+        flags = beat.flags if beat else _NO_FLAG
         self.nat_watch.look(self.nat, flags, self.role in ACTIVE_ROLES, now_ns)
-        meets = self.role is Role.ACTIVE and self.pulse.alive(now_ns) and self.peer.claims_alone
+        meets = alive and self.role is Role.ACTIVE and self.peer.claims_alone
         if meets and self._dual is None and self.claim and self.peer.claim:
             together_ms = min((now_ns - self.active_since_ns) // MS_NS, self.peer.active_ms)
             self._dual = DualActive(now_ns, together_ms, self.claim, self.peer.claim)
         elif self._dual and self.role is Role.ACTIVE and not meets:
-            gone = "yielded" if self.pulse.alive(now_ns) else "was lost"
+            gone = "yielded" if alive else "was lost"
             self._report_dual(f"{self.plan.peer_name} {gone}", "the other claim is higher", now_ns)
 
     def _report_dual(self, yielded: str, why: str, now_ns: int) -> None:
@@ -312,7 +316,7 @@ class Node:
 
     def has_carrier(self) -> bool:
         """Say whether a service link has carrier."""
-        return any(self.pulse.links[link.number].usable for link in self.plan.links if link.service)
+        return self._has_carrier
 
     def is_eligible(self) -> bool:
         """Say whether this node could be active."""
@@ -320,7 +324,7 @@ class Node:
 
     def carrier_bits(self) -> int:
         """Return the bitmap of the links with carrier."""
-        return sum(bit(each.number) for each in self.pulse.links.values() if each.usable)
+        return self._carrier_bits
 
     def hand_over_reasons(self, now_ns: int) -> tuple[str, ...]:
         """Return why the peer would not take a hand-over without a loss."""

@@ -17,6 +17,9 @@ from amaranten_ha.core.role import PeerView, View
 if TYPE_CHECKING:
     from amaranten_ha.core.node import Node
 
+_ELIGIBLE, _HELD = int(Flag.ELIGIBLE), int(Flag.HELD)
+_NOTHING_TO_GIVE = ("this node is not active",)
+
 
 def view(node: Node, now_ns: int, fault: str = "") -> View:
     """Return the world of this turn."""
@@ -91,12 +94,17 @@ def _peer_view(node: Node, now_ns: int) -> PeerView:
     if beat is None:
         nobody = (f"{node.plan.peer_name} is not heard",)
         return PeerView(silence, False, Role.STARTING, False, False, unable=nobody)
-    spare = node.spare(now_ns)
+    flags = int(beat.flags)
+    unable: tuple[str, ...] = _NOTHING_TO_GIVE
+    behind: tuple[str, ...] = ()
+    if node.role in ACTIVE_ROLES:
+        spare = node.spare(now_ns)
+        unable, behind = ready.unable(spare), ready.behind(spare, node.timing)
     return PeerView(
         silence=silence,
         alive=pulse.alive(now_ns),
         role=beat.role,
-        eligible=Flag.ELIGIBLE in beat.flags,
+        eligible=bool(flags & _ELIGIBLE),
         hears_me=pulse.hears_me(now_ns),
         claim=peer.claim,
         last_active=beat.last_active,
@@ -104,7 +112,7 @@ def _peer_view(node: Node, now_ns: int) -> PeerView:
         offer=peer.offer,
         offer_beats=peer.offer_beats,
         restarted=peer.active_session not in (0, beat.session),
-        held=Flag.HELD in beat.flags,
-        unable=ready.unable(spare),
-        behind=ready.behind(spare, node.timing),
+        held=bool(flags & _HELD),
+        unable=unable,
+        behind=behind,
     )
