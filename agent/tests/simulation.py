@@ -77,6 +77,7 @@ class Machine:
     """What an announced restart left to the next life of heart."""
     starts_ns: int = 0
     inbox: list[tuple[int, int, str, object]] = field(default_factory=list)
+    announced_ns: int = 0
     announcer: Announcer = field(default_factory=Announcer)
     beat_due_ns: int = 0
     beat_ns: int = 0
@@ -275,6 +276,7 @@ class World:
                 self._send(machine, node, node.kind(now_ns))
         self._ask(machine, node)
         if node.role in _HOLDERS and machine.announcer.due(now_ns):
+            machine.announced_ns = now_ns
             for link in node.plan.links:
                 for address in link.shared:
                     self._deliver(machine, link.number, "answer", (address, machine.mac))

@@ -137,6 +137,25 @@ def test_a_deaf_peer_with_the_same_standing_is_yielded_to() -> None:
     assert {"yield: peer is deaf", "yield to higher claim"} & set(reasons(world, 2))
 
 
+@pytest.mark.parametrize("heals_after_ms", range(5000, 5040, 10))
+def test_a_silence_before_they_met_makes_no_peer_deaf(heals_after_ms: int) -> None:
+    """A bridge drops what both receive from each other; at both ends everything else is whole."""
+    world = settled(gateways=True)
+    world.restart_heart(2, 314)
+    world.run(3000)
+    world.partition(2)
+    world.run(heals_after_ms)
+    assert world.roles() == (ACTIVE, ACTIVE)
+    world.heal()
+    met_ns = world.now_ns
+    world.run(500)
+    assert world.roles() == (PASSIVE, ACTIVE)
+    assert reasons(world, 1)[-1] == "yield to higher claim"
+    assert reasons(world, 2)[-1] in ("peer has yielded", "peer is heard again")
+    assert world.machines[2].announced_ns > met_ns
+    assert world.nobody_forwards_ns == 0
+
+
 def test_a_node_that_waits_for_its_peer_never_starts_isolated() -> None:
     world = World()
     world.power_off(2)

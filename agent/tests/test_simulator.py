@@ -80,6 +80,30 @@ KEPT = {
             Fault(at_ms=550, what="gate", node=2, for_ms=13),
         )
     ),
+    "who was cut off hears its peer before it starts isolated": Plan(
+        gateways=True,
+        faults=(
+            Fault(at_ms=0, what="uplink", node=2, for_ms=16500),
+            Fault(at_ms=0, what="crash", node=2, for_ms=1),
+        ),
+    ),
+    "a silence before they met makes no peer deaf, and who stays announces": Plan(
+        links=3,
+        faults=(
+            Fault(at_ms=0, what="restart", node=2, amount=314),
+            Fault(at_ms=4000, what="partition", for_ms=5016),
+        ),
+    ),
+    "who stays beside a peer that could not hear it announces when that one has yielded": Plan(
+        seed=120,
+        profile="fast",
+        damping=True,
+        faults=(
+            Fault(at_ms=0, what="uplink", node=1, for_ms=49),
+            Fault(at_ms=200, what="one-way", node=2, for_ms=890),
+            Fault(at_ms=400, what="partition", for_ms=22),
+        ),
+    ),
     "an announced restart that takes too long ends as any other": Plan(
         profile="metal", faults=(Fault(at_ms=0, what="restart", node=1, amount=3100),)
     ),

@@ -76,6 +76,16 @@ def _one_way_for_long(draw: random.Random, timing: Timing, node: int) -> list[Fa
     ]
 
 
+def _partition_for_long(draw: random.Random, timing: Timing, node: int) -> list[Fault]:
+    """Neither hears the other for longer than a deaf peer is borne, and their beats are apart."""
+    starts_ms = 2 * timing.dead_ms + draw.randint(0, 4 * timing.beat_ms)
+    lasts_ms = timing.one_way_ms + draw.randint(-timing.beat_ms, 3 * timing.beat_ms)
+    return [
+        Fault(0, "restart", node, amount=timing.beat_ms + draw.randint(0, timing.beat_ms)),
+        Fault(starts_ms, "partition", for_ms=lasts_ms),
+    ]
+
+
 def _offer_dies(draw: random.Random, timing: Timing, node: int) -> list[Fault]:
     """The taker stalls until the offer is void."""
     away_ms = timing.offer_ms + draw.randint(-timing.beat_ms, 3 * timing.beat_ms)
@@ -114,6 +124,7 @@ DUETS: tuple[Duet, ...] = (
     _cut_restart,
     _cut_off,
     _one_way_for_long,
+    _partition_for_long,
     _offer_dies,
     _slow_replica,
     _unfit_when_needed,

@@ -26,6 +26,8 @@ DAMPED_LEASE_MS = {"metal": 244, "fast": 484, "virtual": 1284, "relaxed": 5604}
 LINGER_MS = 104
 GRACE_BEATS = 3
 ONE_WAY_DEADS = 10
+BACK_MS = 500
+"""Who starts isolated within this time after its network came back has reached nobody before."""
 SLACK_NS = 2 * MS_NS
 """What a frame needs from port to ring, and a turn from timer to decision."""
 
@@ -214,7 +216,7 @@ class Judge:
         elif rule.reason == "third party answers":
             self._raised(machine)
         elif rule.to is Role.ACTIVE and before in (Role.STARTING, Role.PASSIVE):
-            self._claimed(machine)
+            self._claimed(machine, rule.reason)
             self._given_by[machine.number] = 0
             if rule.reason == "accepted hand-over":
                 self._accepted(machine)
@@ -226,8 +228,10 @@ class Judge:
             self._lingers_until_ns[machine.number] = machine.now_ns + linger_ns
         elif rule.reason == "yield to higher claim":
             self._yields(machine)
+        elif rule.reason == "yield: peer is deaf":
+            self._yields_to_deaf(machine)
 
-    def _claimed(self, machine: Machine) -> None:
+    def _claimed(self, machine: Machine, reason: str) -> None:
         assert machine.heart is not None and machine.heart.claim is not None
         epoch, number = machine.heart.claim.epoch, machine.number
         name, wires = machine.plan.name, self._world.wires
@@ -240,7 +244,9 @@ class Judge:
             raise Violation("epoch", f"{name} claims epoch {epoch} a second time")
         if epoch <= self._heard_epoch[number]:
             raise Violation("epoch", f"{name} claims epoch {epoch}, which it had heard")
-        self._claimed_alone[number] = self._reached_nobody(machine)
+        back_ns = self._world.now_ns - self._reaches_since_ns[number]
+        comes_back = reason == "isolated start" and back_ns < BACK_MS * MS_NS
+        self._claimed_alone[number] = comes_back or self._reached_nobody(machine)
         self._claims[epoch, number] = self._world.now_ns
         self._last_claim[number] = epoch
 
@@ -321,6 +327,14 @@ class Judge:
         carried = self._reaches[number] and since_ns <= claimed_ns - timing.dead_ms * MS_NS
         if self._world.plan.gateways and carried and self._claimed_alone[other]:
             raise Violation("standing", f"{machine.plan.name} yielded to who reached nobody")
+
+    def _yields_to_deaf(self, machine: Machine) -> None:
+        assert machine.heart is not None
+        timing, number = machine.heart.timing, machine.number
+        since_ns = max(self._listened_ns[3 - number], self._contact_ns[number])
+        least_ms = (ONE_WAY_DEADS - 1) * timing.dead_ms
+        if self._world.now_ns - since_ns < least_ms * MS_NS:
+            raise Violation("deaf", f"{machine.plan.name} yielded to a peer that could hear it")
 
     def turned(self, machine: Machine) -> None:
         """A heart has taken a turn: does its gate fit what it knows?"""

@@ -239,6 +239,12 @@ MUTANTS = (
     ),
     Mutant("never withdraws an offer", _without("offer withdrawn"), 100),
     Mutant("never yields to a deaf peer", _without("yield: peer is deaf"), 400),
+    Mutant(
+        "takes a peer for deaf that was out of reach",
+        _attribute(Pulse, "deaf", lambda self, now_ns: not self.hears_me(now_ns)),
+        300,
+    ),
+    Mutant("does not announce when the peer is heard again", _without("peer is heard again"), 400),
     Mutant("never yields to a higher claim", _without("yield to higher claim"), 200),
     Mutant("yields without closing", _actions("yield to higher claim", Action.ADDRESSES_OFF), 50),
     Mutant(

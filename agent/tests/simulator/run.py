@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from amaranten_ha.core.orders import release
 from amaranten_ha.core.timing import MS_NS, PROFILES
 from simulator.faults import MEND_NS, begin
-from simulator.judge import HOLDERS, Violation
+from simulator.judge import HOLDERS, LINGER_MS, Violation
 from simulator.machine import NEVER_NS
 from simulator.plan import Fault, Plan
 from simulator.world import World
@@ -147,6 +147,9 @@ def _end(world: World) -> None:
         kernel = machine.kernel
         if active and not (machine.forwards() and kernel.addresses_on):
             raise Violation("liveness", f"{machine.plan.name} is active and does not forward")
+        if active and world.announced_ns[machine.number] + LINGER_MS * MS_NS < world.both_spoke_ns:
+            text = f"{machine.plan.name} has not announced since both answered for the addresses"
+            raise Violation("unannounced", text)
         if not active and (machine.forwards() or kernel.addresses_on):
             raise Violation("liveness", f"{machine.plan.name} is passive and not closed")
     epochs = {each.heart.epoch for each in world.machines.values() if each.heart}

@@ -59,6 +59,9 @@ class World:
         self.endings: list[Callable[[], None]] = []
         """How the faults that last until the quiet are undone."""
         self.both_forward_ns = self.nobody_forwards_ns = self.both_speak_ns = 0
+        self.both_spoke_ns = 0
+        """Until when both last answered for the shared addresses."""
+        self.announced_ns = {1: 0, 2: 0}
         self._events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
         self._awake: set[int] = set()
@@ -125,6 +128,7 @@ class World:
             self.both_forward_ns += sooner_ns - now_ns
             if first.speaks() and second.speaks():
                 self.both_speak_ns += sooner_ns - now_ns
+                self.both_spoke_ns = sooner_ns
         self.now_ns = next_ns
 
     def roles(self) -> tuple[Role | None, Role | None]:
@@ -167,6 +171,7 @@ class World:
         """Tell every service link who has the shared address."""
         peer = self.machines[3 - sender.number]
         self.tell(sender, "announces")
+        self.announced_ns[sender.number] = self.now_ns
         for link in sender.plan.links:
             for address in link.shared:
                 number = link.number

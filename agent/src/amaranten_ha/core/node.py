@@ -105,9 +105,8 @@ class Node:
         self.resume = resume
         self.nat_watch = NatWatch(plan.timing)
         self._now_ns = now_ns
-        self.active_seen_ns = now_ns
-        self.first_carrier_ns = now_ns
-        self.offer_since_ns = self._offer_attempts = self.defended_ns = 0
+        self.active_seen_ns = self.first_carrier_ns = now_ns
+        self.offer_since_ns = self._offer_attempts = self.yielded_ns = self.defended_ns = 0
         self.grace_until_ns = now_ns
         self._unsure: tuple[int, int] | None = None
         self.margins = Margins(plan.timing, self._links, now_ns)
@@ -263,6 +262,7 @@ class Node:
             self._dual = DualActive(now_ns, together_ms, self.claim, self.peer.claim)
         elif self._dual and self.role is Role.ACTIVE and not meets:
             gone = "yielded" if alive else "was lost"
+            self.yielded_ns = now_ns if alive else 0
             self._report_dual(f"{self.plan.peer_name} {gone}", "the other claim is higher", now_ns)
 
     def _report_dual(self, yielded: str, why: str, now_ns: int) -> None:
@@ -283,7 +283,7 @@ class Node:
         self.peer.forget_claim()
         self.active_since_ns = view.now_ns
         self.resume = self._unsure = None
-        self.defended_ns = 0
+        self.defended_ns = self.yielded_ns = 0
 
     def _become_inactive(self, rule: Rule, now_ns: int) -> None:
         if self.claim is not None:

@@ -13,6 +13,7 @@ from amaranten_ha.core import ready
 from amaranten_ha.core.beat import ACTIVE_ROLES, Flag, Role
 from amaranten_ha.core.claim import Claim, rank
 from amaranten_ha.core.role import PeerView, View
+from amaranten_ha.core.timing import MS_NS
 
 if TYPE_CHECKING:
     from amaranten_ha.core.node import Node
@@ -57,6 +58,8 @@ def view(node: Node, now_ns: int, fault: str = "") -> View:
         offer=node.offer,
         offer_since_ns=node.offer_since_ns,
         defended_ns=node.defended_ns,
+        yielded_ns=node.yielded_ns,
+        contact_ns=_contact_ns(node),
         barrier=node.replica.barrier,
     )
 
@@ -80,6 +83,11 @@ def _resumes(node: Node, now_ns: int, fault: str) -> tuple[bool | None, bool]:
     if late or (not fault and not node.gate_open):
         return False, False
     return (None, True) if fault else (True, False)
+
+
+def _contact_ns(node: Node) -> int:
+    contact_ns, silence_ns = node.pulse.contact_ns, node.timing.dead_ms * MS_NS
+    return contact_ns if contact_ns - node.active_since_ns >= silence_ns else 0
 
 
 def _next_claim(node: Node, now_ns: int, missing_since_ns: int) -> Claim:
@@ -106,6 +114,7 @@ def _peer_view(node: Node, now_ns: int) -> PeerView:
         role=beat.role,
         eligible=bool(flags & _ELIGIBLE),
         hears_me=pulse.hears_me(now_ns),
+        deaf=pulse.deaf(now_ns),
         claim=peer.claim,
         last_active=beat.last_active,
         rank=rank(node.plan.peer_number),

@@ -84,6 +84,8 @@ class Pulse:
         """Session of beats that have not proved to be fresh: echoed, not believed."""
         self.unfresh_ns: int | None = None
         self.heard_ns: int | None = None
+        self.contact_ns = 0
+        """Since when it has been heard without a silence of `dead`."""
         self.beat: Beat | None = None
         self._answer_ns: int | None = None
         self._fenced_run = 0
@@ -117,6 +119,8 @@ class Pulse:
         link = self.links[link_number]
         link.heard_ns = max(at_ns, link.heard_ns or at_ns)
         link.peer_mac = source_mac
+        if self.silent_ns(at_ns) >= self.timing.dead_ms * MS_NS:
+            self.contact_ns = at_ns
         self.heard_ns = max(at_ns, self.heard_ns or at_ns)
         if beat.sequence >= self.sequence:
             self.sequence = beat.sequence
@@ -219,3 +223,11 @@ class Pulse:
     def hears_me(self, now_ns: int) -> bool:
         """Say whether the peer has echoed something new of ours within the one-way time."""
         return self.echo_ns is not None and now_ns - self.echo_ns < self.timing.one_way_ms * MS_NS
+
+    def deaf(self, now_ns: int) -> bool:
+        """Say whether we have been hearing a peer for the one-way time that has not heard us.
+
+        Counted from the contact: while neither heard the other, nothing could be echoed.
+        """
+        since_ns = max(self.contact_ns, self.echo_ns or 0)
+        return self.alive(now_ns) and now_ns - since_ns >= self.timing.one_way_ms * MS_NS

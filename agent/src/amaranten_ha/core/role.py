@@ -51,6 +51,8 @@ class PeerView:
     role: Role
     eligible: bool
     hears_me: bool
+    deaf: bool = False
+    """We have been hearing it for the one-way time, and it has not heard us."""
     claim: Claim | None = None
     """Its claim while it is active, if heard since our own."""
     last_active: int = 0
@@ -113,6 +115,10 @@ class View:
     offer_since_ns: int = 0
     defended_ns: int = 0
     """When the claim was last defended by an announcement."""
+    yielded_ns: int = 0
+    """When the peer, active beside us, was heard not to be any more; 0 if it never was."""
+    contact_ns: int = 0
+    """When the peer was heard again after a silence of `dead` in which we were active; or 0."""
     barrier: int = 0
     """The highest barrier that our replica has applied."""
 
@@ -152,7 +158,7 @@ def _peer_claims_higher(view: View) -> bool:
 def _peer_is_deaf(view: View) -> bool:
     """A deaf peer never yields; but who reached somebody yields to nobody who reached no one."""
     claim = view.peer.claim
-    if claim is None or not _peer_active(view) or view.peer.hears_me:
+    if claim is None or not _peer_active(view) or not view.peer.deaf:
         return False
     return claim.standing >= view.claim.standing
 
@@ -163,6 +169,16 @@ def _defends(view: View) -> bool:
         and view.peer.claim is not None
         and view.elapsed(view.defended_ns, view.timing.defend_ms)
     )
+
+
+def _hears_peer_again(view: View) -> bool:
+    """Whatever it was meanwhile, hosts and switches may have learned it: tell them again."""
+    return view.peer.alive and view.contact_ns > view.defended_ns
+
+
+def _peer_has_yielded(view: View) -> bool:
+    """It answered for the addresses until then, so ours must be the last word."""
+    return view.yielded_ns > view.defended_ns
 
 
 def _defends_address(view: View) -> bool:
@@ -261,10 +277,12 @@ def _peer_lost(kind: Silence) -> Condition:
 
 
 def _starts_isolated(view: View) -> bool:
+    """Not at the first answer of a network that comes back: the peer may be heard with it."""
     timing = view.timing
     wait_ms = timing.isolated_alone_ms if view.third_party is False else timing.isolated_ms
     wait_ns = wait_ms * MS_NS
-    if view.wait_for_peer:
+    comes_back = view.answering_ns is not None and view.answering_ns < timing.raise_ms * MS_NS
+    if view.wait_for_peer or comes_back:
         return False
     return _may_claim(view) and view.alone_ns >= wait_ns and view.nobody_active_ns >= wait_ns
 
@@ -282,6 +300,8 @@ RULES: tuple[Rule, ...] = (
     Rule(_ACTIVE, _peer_claims_higher, Role.PASSIVE, "yield to higher claim", _CLOSE),
     Rule(_ACTIVE, _peer_is_deaf, Role.PASSIVE, "yield: peer is deaf", _CLOSE),
     Rule(_ACTIVE, _defends, Role.ACTIVE, "defend claim", (Action.ANNOUNCE,)),
+    Rule(_ACTIVE, _peer_has_yielded, Role.ACTIVE, "peer has yielded", (Action.ANNOUNCE,)),
+    Rule(_ACTIVE, _hears_peer_again, Role.ACTIVE, "peer is heard again", (Action.ANNOUNCE,)),
     Rule(_ACTIVE, _may_hand_over, Role.HANDING_OVER, "switchover", (Action.OFFER,)),
     Rule(_ACTIVE, _is_worse, Role.HANDING_OVER, "health", (Action.OFFER,)),
     Rule(_ACTIVE, _flees_conflict, Role.HANDING_OVER, "address conflict", (Action.OFFER,)),
