@@ -202,7 +202,7 @@ class Node:
         self._now_ns = now_ns
         self._expire(now_ns)
         self._watch(now_ns)
-        view = self.view(now_ns, fault)
+        view = outlook.view(self, now_ns, fault)
         rule = decide(view)
         self.speaks = not view.resuming
         if rule is None:
@@ -309,10 +309,6 @@ class Node:
         self.switchover, self.forced = "", False
 
     # How the world looks
-
-    def view(self, now_ns: int, fault: str = "") -> View:
-        """Return the world of this turn."""
-        return outlook.view(self, now_ns, fault)
 
     def has_carrier(self) -> bool:
         """Say whether a service link has carrier."""
