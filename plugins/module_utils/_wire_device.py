@@ -15,7 +15,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read
 
@@ -100,7 +99,8 @@ def speed(name):
 class Loan(object):
     """Devices that are up, or take larger frames, only while the probe runs."""
 
-    def __init__(self):
+    def __init__(self, run_command):
+        self.run = run_command
         self.back = []
         self.guard = 0
         self.pipe = -1
@@ -125,9 +125,9 @@ class Loan(object):
             if isinstance(step, tuple):
                 put(step[0], "1")
         for name, mtu in mtus.items():
-            subprocess.call(["ip", "link", "set", "dev", name, "mtu", str(mtu)])
+            self.run(["ip", "link", "set", "dev", name, "mtu", str(mtu)])
         for name in names:
-            subprocess.call(["ip", "link", "set", "dev", name, "up"])
+            self.run(["ip", "link", "set", "dev", name, "up"])
 
     def watch(self):
         """Leave a process behind that puts everything back when this one is gone, however."""
@@ -156,7 +156,7 @@ class Loan(object):
             if isinstance(step, tuple):
                 put(*step)
             else:
-                subprocess.call(step)
+                self.run(step)
 
     def end(self):
         """Have the guard put everything back, and wait until it has."""

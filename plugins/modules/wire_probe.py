@@ -368,7 +368,7 @@ def main():
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             module.fail_json(msg="Another wire probe runs on this node, expected one at a time.")
-        loan = device.Loan()
+        loan = device.Loan(module.run_command)
         try:
             found = observe(module, device.Devices(module.run_command), loan)
         finally:
