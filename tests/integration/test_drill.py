@@ -83,6 +83,19 @@ def test_a_second_drill_is_refused_while_one_holds_the_pair(pair: Lab) -> None:
     assert steps.epoch(pair) == before
 
 
+def test_a_pair_that_drifted_is_not_drilled(pair: Lab) -> None:
+    steps.ready(pair)
+    before = steps.epoch(pair)
+    pair.node("fw-b").run(["nft", "add", "table", "ip", "handmade"])
+    try:
+        done = drill(pair, "-e", "drill=crash")
+    finally:
+        pair.node("fw-b").run(["nft", "delete", "table", "ip", "handmade"])
+    assert done.returncode == 2
+    assert "table/ip handmade" in done.stdout
+    assert steps.epoch(pair) == before
+
+
 def test_a_crash_is_measured_and_its_report_can_be_read(pair: Lab, tmp_path: Path) -> None:
     holder = steps.ready(pair)
     done = drill(
