@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak sim sim-exhaustive bench-gate \
-	bench bench-failover bench-sync bench-tables bench-packages lint ruff mypy sanity units pins clean
+	bench bench-failover bench-sync bench-tables bench-packages bench-pairs lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
@@ -66,6 +66,10 @@ bench-gate: venv ## what gate and heart cost: forwarding rate, processor, memory
 soak: venv ## many pairs beat on a busy machine, every beat is counted (PROFILE, PAIRS, FOR_S)
 	@$(python) -m tests.soak $(if $(PROFILE),--profile $(PROFILE)) $(if $(PAIRS),--pairs $(PAIRS)) \
 		$(if $(FOR_S),--seconds $(FOR_S))
+
+bench-pairs: venv agent packages ## preflight and drift of a pair, drift of 20 pairs of light nodes
+	@tools/apt-need lab
+	@$(python) -m tests.pairs
 
 bench-packages: venv agent packages ## what the bench installs beside ours: keepalived, conntrackd; a compiler here
 	@tools/apt-need packages lab bench
