@@ -26,6 +26,8 @@ class Heart:
         self._client: socket.socket | None = None
         self._push: dict[str, object] = {}
         self.reports: list[dict[str, object]] = []
+        self.neighbours: dict[str, list[str]] = {}
+        """Whom sync knows, by the number of the logical interface."""
         meanwhile.append(self.poll)
 
     def poll(self) -> None:
@@ -45,6 +47,8 @@ class Heart:
             request = json.loads(packet)
             if request["op"] == "replica":
                 self.reports.append(request)
+            elif request["op"] == "neighbours":
+                self.neighbours = request["known"]
 
     def role(self, role: str, epoch: int = 1) -> None:
         """Say the role, now and to every follower to come."""

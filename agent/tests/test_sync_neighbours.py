@@ -55,6 +55,12 @@ def rows(node: Node, *, device: str = "wan") -> dict[str, dict[str, object]]:
     return {row["dst"]: row for row in listed}
 
 
+def told(node: Node) -> set[str]:
+    """Whom a node's sync names to its heart."""
+    node.heart.poll()
+    return {address for each in node.heart.neighbours.values() for address in each}
+
+
 def mac_of(pair: Pair) -> str:
     link = json.loads(pair.server.run("ip", "-j", "link", "show", "dev", "wan"))
     return str(link[0]["address"])
@@ -107,6 +113,8 @@ def test_the_first_packet_after_a_take_over_does_not_wait_for_arp(pair: Pair) ->
     wait_for(lambda: CLIENT in rows(pair.b, device="lan"), 10, "B knows the client")
     row = rows(pair.b)[SERVER]
     assert (row["lladdr"], row["state"]) == (mac_of(pair), ["STALE"])
+    wait_for(lambda: SERVER in told(pair.b), 10, "the passive's heart knows whom to ask")
+    assert {CLIENT, SERVER6} <= told(pair.b)
     assert first_frames(pair)[0] == IPV4
     for each in (talk, six):
         each.close()

@@ -8,6 +8,7 @@ a client that is slow or wrong costs heart nothing.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import select
 import time
 from typing import Any
@@ -119,6 +120,8 @@ class Clerk:
         operation = request.get("op")
         if operation == "replica":
             self._take_replica(request, now_ns)
+        elif operation == "neighbours":
+            self._take_neighbours(request)
         elif operation == "follow":
             client.follows = True
             self._told = {}
@@ -212,6 +215,16 @@ class Clerk:
         with contextlib.suppress(KeyError, ValueError):
             self._node.condition.disk_permille = _number(request["disk_permille"], 16)
         self._replica_ns = now_ns
+
+    def _take_neighbours(self, request: dict[str, Any]) -> None:
+        """Note whom the kernel knows; what cannot be read changes nothing."""
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+            self._node.third_parties.know(
+                {
+                    int(link): [ipaddress.ip_address(each) for each in addresses]
+                    for link, addresses in request["known"].items()
+                }
+            )
 
     def _status(self, now_ns: int) -> dict[str, Any]:
         return report.status(

@@ -47,6 +47,7 @@ from amaranten_ha.walker import Walker
 
 MS_NS = 1_000_000
 REPORT_NS = 200 * MS_NS
+NEIGHBOURS_NS = 2000 * MS_NS
 CONFIRM_NS = 50 * MS_NS
 TICK_NS = 50 * MS_NS
 COMPANY_S, COMPANY_LOADED_S = 0.002, 0.005
@@ -85,6 +86,7 @@ class Sync:
         self._stale_windows = True
         """This node may have been active since its entries were made liberal."""
         self._tick_ns = self._facts_due_ns = self._report_due_ns = self._state_due_ns = 0
+        self._neighbours_due_ns = 0
         self._confirmed: tuple[int, ...] = ()
         self._confirmed_ns = 0
         self._reported: tuple[object, ...] = ()
@@ -377,6 +379,9 @@ class Sync:
         if now_ns >= self._report_due_ns or essence != self._reported:
             self._report_due_ns, self._reported = now_ns + REPORT_NS, essence
             self._follower.say(report | {"disk_permille": self._disk_permille}, now_ns)
+        if now_ns >= self._neighbours_due_ns:
+            self._neighbours_due_ns = now_ns + NEIGHBOURS_NS
+            self._follower.say({"op": "neighbours", "known": self._vital.neighbours()}, now_ns)
 
 
 def main(arguments: Sequence[str]) -> int:

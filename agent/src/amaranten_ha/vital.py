@@ -12,10 +12,12 @@ import contextlib
 from collections.abc import Callable, Container, Iterator
 from typing import Protocol
 
+from amaranten_ha.core import neighbour
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.stream import Vital as Message
-from amaranten_ha.core.vital import Holder, Teller
+from amaranten_ha.core.third_parties import NEIGHBOURS_PER_LINK_MAX
+from amaranten_ha.core.vital import Holder, Teller, Topic
 from amaranten_ha.expectations import Expectations
 from amaranten_ha.io.netlink import Table
 from amaranten_ha.locality import Locality
@@ -136,6 +138,11 @@ class Vital:
         for subject in self._subjects.values():
             if subject.holder.waiting:
                 subject.make(now_ns, again=True)
+
+    def neighbours(self) -> dict[str, list[str]]:
+        """Return some that this kernel knows, what the peer told included, by logical interface."""
+        known = self._subjects[Topic.NEIGHBOURS].teller.known
+        return neighbour.by_link(known, NEIGHBOURS_PER_LINK_MAX)
 
     def complaints(self) -> list[str]:
         """Return what could not be made here or does not fit, in words."""

@@ -8,7 +8,9 @@ neighbour discovery is worth telling; what an administrator wrote down is on bot
 
 from __future__ import annotations
 
+import ipaddress
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from amaranten_ha.core import tlv
@@ -87,3 +89,13 @@ def unpacked(item: Item) -> tuple[int, bytes, bytes]:
     if len(item.key) not in (6, 18) or len(item.value) != _MAC_BYTES or item.value[0] & 1:
         raise PeerError("a neighbour is an interface, an address and the MAC of one host")
     return _LINK.unpack_from(item.key)[0], item.key[2:], item.value
+
+
+def by_link(keys: Iterable[bytes], count_max: int) -> dict[str, list[str]]:
+    """Return the addresses on each logical interface as text, so many of each at most."""
+    found: dict[str, list[str]] = {}
+    for each in keys:
+        addresses = found.setdefault(str(_LINK.unpack_from(each)[0]), [])
+        if len(addresses) < count_max:
+            addresses.append(str(ipaddress.ip_address(each[_LINK.size :])))
+    return found

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who else is out there: gateways and neighbours that answer on the service links.
 
-The engine enters with every answer that is not the peer's, and asks who should be asked again. What
-a third party answers is the only evidence that two nodes have of which of them is cut off: it
+The engine enters with every answer that is not the peer's, sync with the neighbours that the kernel
+knows (on the passive these are the active's), and the prober asks who should be asked. What a
+third party answers is the only evidence that two nodes have of which of them is cut off: it
 gives a claim its standing, and lets a node that reaches nobody wait longer. Nothing is decided
 here, and an answer is forgotten as fast as it can be asked for again.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from amaranten_ha.core.ether import IPAddress
 from amaranten_ha.core.plan import LinkPlan, NodePlan
@@ -26,6 +30,7 @@ class ThirdParties:
         self._hop_ns: dict[IPAddress, int] = {}
         self._service = frozenset(link.number for link in plan.links if link.service)
         self._neighbours: dict[int, dict[IPAddress, int]] = {}
+        self._known: dict[int, tuple[IPAddress, ...]] = {}
         self._gateway_ns: int | None = None
         self._since_ns = 0
         self._answer_ns: int | None = None
@@ -45,6 +50,14 @@ class ThirdParties:
         known[address] = at_ns
         if len(known) > NEIGHBOURS_PER_LINK_MAX:
             del known[next(iter(known))]
+
+    def know(self, known: Mapping[int, Iterable[IPAddress]]) -> None:
+        """Take in whom to ask on each link, for they may answer; it is no answer yet."""
+        self._known = {
+            link: tuple(islice(addresses, NEIGHBOURS_PER_LINK_MAX))
+            for link, addresses in known.items()
+            if link in self._service
+        }
 
     @property
     def gateway_known(self) -> bool:
@@ -85,5 +98,6 @@ class ThirdParties:
         return answer_ns is not None and answer_ns >= max(since_ns, now_ns - self._lasts_ns + 1)
 
     def to_ask(self, link: LinkPlan) -> list[IPAddress]:
-        """Return whom to ask on a link: its gateways, and neighbours that we know of."""
-        return list(dict.fromkeys([*link.gateways, *self._neighbours.get(link.number, ())]))
+        """Return whom to ask on a link: its gateways, who has answered, and who may answer."""
+        answered, known = self._neighbours.get(link.number, ()), self._known.get(link.number, ())
+        return list(dict.fromkeys([*link.gateways, *answered, *known]))
