@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv agent packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak sim sim-exhaustive bench-gate \
+.PHONY: help venv agent packages test-packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak sim sim-exhaustive bench-gate \
 	bench bench-failover bench-sync bench-tables bench-packages bench-pairs lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -24,6 +24,9 @@ agent: venv ## the agent's archive, roles/agent/files/amaranten-ha-agent.tar.gz
 packages: venv ## build/packages: the .deb files that a bare node needs and cannot fetch itself
 	@tools/apt-need packages
 	@$(python) tools/fetch_packages.py
+
+test-packages: packages ## what the tests put on a node beside ours: radvd
+	@$(python) tools/fetch_packages.py test
 
 lab: venv ## boot the lab: two Debian nodes, their networks, a client, a server, a host on dmz
 	@$(python) -m tests.lab up $(prefix)
@@ -46,7 +49,7 @@ pytest := $(python) -m pytest -c pyproject.toml --rootdir .
 test: ## everything: units, house, lint, sanity, kernels, lab; one closing line
 	@tools/apt-need lab kernels browser
 	@python3 -m tests.lab image & image=$$!; \
-		$(MAKE) --no-print-directory agent packages || { wait $$image; exit 1; }; wait $$image
+		$(MAKE) --no-print-directory agent test-packages || { wait $$image; exit 1; }; wait $$image
 	@$(pytest) agent/tests tests/house tests/tools tests/bench tests/gatekeeping tests/kernels tests/integration
 
 test-fast: venv ## at every save, under 30 s: agent units without namespaces, house, ruff, mypy
@@ -56,7 +59,7 @@ test-kernels: venv agent ## the kernel facts on the kernels of Debian 12 and 13,
 	@tools/apt-need kernels
 	@$(pytest) -v tests/kernels
 
-test-lab: venv agent packages ## deploy, failover, return, switchover, lease: in a lab of its own
+test-lab: venv agent test-packages ## deploy, failover, return, switchover, lease: in a lab of its own
 	@tools/apt-need lab browser
 	@$(pytest) -v tests/integration
 

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`make packages`: the .deb files that a bare node needs and cannot fetch itself.
 
-What tools/node-packages.txt wants, minus what a bare node has; with the argument `bench`, the same
-for tools/bench-packages.txt, into a directory of its own. A directory that already holds what
-the list asks for, unharmed, is left alone; what is fetched comes
-with a list of digests. This machine's own packages stay as they are.
+What tools/node-packages.txt wants, minus what a bare node has; with the argument `test` or `bench`,
+the same for the list of that name, into a directory of its own. A directory that already holds what
+the list asks for, unharmed, is left alone; what is fetched comes with a list of digests. This
+machine's own packages stay as they are.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tools.aptroot import AptRoot, HostError  # noqa: E402 - the path must be se
 RELEASE = "bookworm"
 LISTS = {
     "node": (ROOT / "tools/node-packages.txt", ROOT / "build/packages"),
+    "test": (ROOT / "tools/test-packages.txt", ROOT / "build/packages-test"),
     "bench": (ROOT / "tools/bench-packages.txt", ROOT / "build/packages-bench"),
 }
 INDEX = "SHA256SUMS"

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.integration import steps
-from tests.lab import Lab, LabError
+from tests.lab import Lab
 from tests.lab.machine import Machine
 from tests.lab.plan import FIREWALLED, NODES, shared_addresses, wire_of
 from tests.lab.shell import run
@@ -192,15 +191,3 @@ def wait_gone(lab: Lab, node: str, seconds: float = 10) -> None:
         if time.monotonic() > deadline:
             raise BenchError(f"{node} still owns the shared address after {seconds:g} s")
         time.sleep(0.05)
-
-
-def deliver(node: Machine, folder: Path, place: str) -> None:
-    """Copy files of this machine into a running node."""
-    leader = node.leader()
-    if not leader:
-        raise LabError(f"{node.name} is powered off")
-    target = Path(f"/proc/{leader}/root") / place.lstrip("/")
-    target.mkdir(parents=True, exist_ok=True)
-    for file in folder.iterdir():
-        if file.is_file():
-            (target / file.name).write_bytes(file.read_bytes())

@@ -18,7 +18,7 @@ from tests.lab.machine import Machine
 from tests.lab.plan import NODES, ROOT, address
 from tests.lab.shell import say
 
-from .contenders import OUR_UNITS, THEIR_UNITS, BenchError, clean, deliver, must, on_both
+from .contenders import OUR_UNITS, THEIR_UNITS, BenchError, clean, must, on_both
 from .rival import SYNC_PORT
 
 PACKAGES = ROOT / "build/packages-bench"
@@ -131,7 +131,7 @@ class Ground:
             raise BenchError(f"site.yml exited with {done.code}:\n{done.end()}")
 
     def _install(self, node: Machine) -> None:
-        deliver(node, PACKAGES, "/root/bench-packages")
+        node.deliver(PACKAGES, "/root/bench-packages")
         names = sorted(f"/root/bench-packages/{path.name}" for path in PACKAGES.glob("*.deb"))
         if not names:
             raise BenchError(f"{PACKAGES.relative_to(ROOT)} is empty; 'make bench-packages'")

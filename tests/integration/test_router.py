@@ -34,7 +34,7 @@ cat >/etc/radvd.conf
 mkdir -p /etc/systemd/system/radvd.service.d
 printf '{DROP_IN}' >/etc/systemd/system/radvd.service.d/pair.conf
 env DEBIAN_FRONTEND=noninteractive dpkg --install /root/test-packages/*.deb
-systemctl disable radvd.service
+systemctl disable --now radvd.service
 systemctl enable radvd.service
 """
 UNDO = """systemctl disable --now radvd.service
@@ -66,14 +66,14 @@ def advertised(pair: Lab) -> Iterator[Lab]:
     """The pair with radvd on both nodes, and a client without a way out of its own."""
     active = converged(pair)
     client = pair.host("client")
-    for node in NODES:
-        pair.node(node).deliver(PACKAGES, "/root/test-packages")
-        given = ADVERTISE.format(device=pair.device(node, "lan"))
-        done = pair.node(node).run(["sh", "-c", SETUP], given=given)
-        assert done.returncode == 0, done.stderr
     client.run(["ip", "-6", "route", "delete", *STATIC.split()])
     try:
-        assert not reaches(pair)
+        assert not reaches(pair), "the control: without a router there is no way out"
+        for node in NODES:
+            pair.node(node).deliver(PACKAGES, "/root/test-packages")
+            given = ADVERTISE.format(device=pair.device(node, "lan"))
+            done = pair.node(node).run(["sh", "-c", SETUP], given=given)
+            assert done.returncode == 0, done.stderr
         pair.node(active).run(["systemctl", "start", "radvd.service"])
         yield pair
     finally:

@@ -169,6 +169,17 @@ class Machine:
         options.setdefault("env", CLEAN_ENVIRONMENT)
         return subprocess.Popen(self.command(words), text=True, **options)
 
+    def deliver(self, folder: Path, place: str) -> None:
+        """Copy the files of a folder of this machine into a folder of the node."""
+        leader = self.leader()
+        if not leader:
+            raise LabError(f"{self.name} is powered off")
+        target = Path(f"/proc/{leader}/root") / place.lstrip("/")
+        target.mkdir(parents=True, exist_ok=True)
+        for file in folder.iterdir():
+            if file.is_file():
+                (target / file.name).write_bytes(file.read_bytes())
+
     def pid_of_unit(self, unit: str) -> int:
         """The main process of a unit, by the number that this machine knows it by, or 0."""
         shown = self.run(["systemctl", "show", "--property=MainPID,ControlGroup", unit]).stdout
