@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv agent packages test-packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak sim sim-exhaustive bench-gate \
+.PHONY: help venv agent packages test-packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak sim sim-exhaustive transcripts bench-gate \
 	bench bench-failover bench-sync bench-tables bench-packages bench-pairs lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -98,6 +98,9 @@ sim: venv ## simulate two engines under drawn faults: SEEDS=a-b, resumable, or o
 
 sim-exhaustive: venv ## every combination of two faults, and of three, at a grid of instants
 	@cd agent/tests && PYTHONPATH=../src:. ../../$(python) -m simulator.exhaustive
+
+transcripts: venv ## draw every transcript of agent/tests/transcripts anew: read the diff
+	@cd agent/tests && PYTHONPATH=../src:. ../../$(python) -m simulator.transcripts
 
 lint: ruff mypy ## ruff, mypy --strict on the agent, ansible-lint production, yamllint
 	@tools/lint-ansible

@@ -9,14 +9,13 @@ is said in `draw`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.orders import hold, release, switchover
 from amaranten_ha.core.timing import MS_NS
 from simulator.attack import flood, replay
 from simulator.machine import NEVER_NS, Machine
-from simulator.plan import Fault
+from simulator.plan import NAMES, Fault
 from simulator.wires import BEATS, FRAMES, OTHERS, PARTIES
 from simulator.world import World
 
@@ -238,6 +237,19 @@ def _gate(world: World, fault: Fault) -> Undo:
     return undo
 
 
+def _stranger(world: World, fault: Fault) -> Undo:
+    """A third machine answers for the shared address of a link, whoever asks."""
+    links = _links(world, fault)
+    for link in links:
+        world.strangers[link] += 1
+
+    def undo() -> None:
+        for link in links:
+            world.strangers[link] -= 1
+
+    return undo
+
+
 def _sync(world: World, fault: Fault) -> Undo:
     """Sync is dead: no replica, no barrier, and nobody writes the epoch."""
     machine = world.machines[fault.node or 1]
@@ -281,6 +293,7 @@ WORDS: dict[str, Callable[[World, Fault], Undo]] = {
     "gate": _gate,
     "hold": _hold,
     "restart": _restart,
+    "stranger": _stranger,
     "sync": _sync,
     "lag": _lag,
     "forge": flood,
@@ -290,5 +303,18 @@ WORDS: dict[str, Callable[[World, Fault], Undo]] = {
 
 def begin(world: World, fault: Fault) -> Undo:
     """Do it, and return how it ends."""
-    world.tell(None, f"fault: {replace(fault, at_ms=0)!r}")
-    return WORDS[fault.what](world, fault)
+    world.tell(None, f"{fault.what}{_whom(fault)}")
+    undo = WORDS[fault.what](world, fault)
+
+    def end() -> None:
+        if fault.for_ms:
+            world.tell(None, f"{fault.what} is over")
+        undo()
+
+    return end
+
+
+def _whom(fault: Fault) -> str:
+    node = f" {NAMES[fault.node]}" if fault.node else ""
+    links = f" links {', '.join(map(str, fault.links))}" if fault.links else ""
+    return node + links + (f" ({fault.amount})" if fault.amount else "")

@@ -110,7 +110,8 @@ class Judge:
             return False
         if arrival.what == "answer":
             shared = machine.plan.links[arrival.link - 1].shared
-            return arrival.content in shared and arrival.mac != machine.mac
+            of_peer = arrival.mac == self._world.machines[3 - machine.number].mac
+            return of_peer and arrival.content in shared
         return (
             sent is not None
             and not sent.forged

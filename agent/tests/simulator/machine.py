@@ -245,8 +245,8 @@ class Machine:
         self.world.judge.started(self)
         self.world.tell(self, f"heart starts (epoch {self.heart.epoch})")
         for link in self.plan.links:
-            carrier = self.world.wires.carrier(self.number, link.number)
-            self.heart.set_carrier(link.number, carrier, now_ns)
+            usable = self.world.wires.carrier(self.number, link.number)
+            self.heart.set_carrier(link.number, usable, now_ns)
         return True
 
     def due_ns(self) -> int:
@@ -318,7 +318,7 @@ class Machine:
             for action in rule.actions:
                 self._perform(node, action, now_ns)
             self.log.append((self.world.now_ns, f"{before.word} -> {rule.to.word}: {rule.reason}"))
-            self.world.tell(self, f"{before.word} -> {node.role.word}: {_why(node, rule)}")
+            self.world.tell(self, _what_happened(node, before, rule))
 
     def _perform(self, node: Node, action: Action, now_ns: int) -> None:
         if action is Action.CLAIM:
@@ -369,9 +369,7 @@ class Machine:
         node.next_beat()
         self.kernel.sent(kind, node.role, node.timing.damped, now_ns)
         self.beat_ns = now_ns
-        claim = None
-        if node.claim is not None and node.role in HOLDERS:
-            claim = node.claim
+        claim = node.claim if node.role in HOLDERS else None
         sent = Sent(
             node.session,
             node.sequence,
@@ -393,6 +391,9 @@ class Machine:
             self.world.write(self, epochs)
 
 
-def _why(node: Node, rule: Rule) -> str:
-    reason = node.reason if rule.to is not node.role or rule.reason != "defend claim" else ""
-    return f"{reason or rule.reason} (epoch {node.epoch})"
+def _what_happened(node: Node, before: Role, rule: Rule) -> str:
+    """Say it as heart does, and the rule's name where heart says its cause."""
+    if rule.to is before:
+        return f"{node.role.word}: {rule.reason}"
+    name = "" if rule.reason == node.reason else f" [{rule.reason}]"
+    return f"{before.word} -> {node.role.word}: {node.reason} (epoch {node.epoch}){name}"

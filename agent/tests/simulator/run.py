@@ -45,7 +45,11 @@ def patience_ms(plan: Plan) -> int:
     timing = PROFILES[plan.profile]
     if plan.damping:
         timing = timing.lengthened()
-    return timing.settle_ms + timing.one_way_ms + 2 * timing.alone_ms + 20 * timing.beat_ms
+    conflict = any(fault.what == "stranger" for fault in plan.faults)
+    over_ms = timing.conflict_over_ms if conflict else 0
+    return (
+        over_ms + timing.settle_ms + timing.one_way_ms + 2 * timing.alone_ms + 20 * timing.beat_ms
+    )
 
 
 def run(plan: Plan, trace: bool = False) -> tuple[Outcome, World]:
@@ -79,7 +83,7 @@ def _play(world: World, plan: Plan) -> None:
             raise Violation("start", f"the pair did not settle: {world.roles()}")
         world.run(3 * world.timing.beat_ms)
         world.nobody_forwards_ns = world.both_forward_ns = 0
-    start_ns = world.now_ns
+    start_ns = world.faults_from_ns = world.now_ns
     for fault in plan.faults:
         world.run_until(max(world.now_ns, start_ns + fault.at_ms * MS_NS))
         undo = begin(world, fault)
@@ -105,6 +109,7 @@ def _is_harmless(world: World, fault: Fault) -> bool:
 def _quiet(world: World, plan: Plan) -> None:
     """Mend everything, and wait for one active node."""
     world.run_until(world.now_ns)
+    world.tell(None, "everything is mended")
     for undo in world.endings:
         undo()
     world.heal()

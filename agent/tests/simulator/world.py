@@ -9,7 +9,7 @@ to do take their turn. Nothing here decides what is right: the judge watches.
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +39,8 @@ class World:
         self.plan = plan
         self.timing = PROFILES[self.plan.profile]
         self.now_ns = self.start_ns = START_NS
+        self.faults_from_ns = START_NS
+        """From when on faults may begin: the pair has settled."""
         self.codec = Codec(self.plan.wire_bytes, self.plan.skew)
         self.wires = Wires(self.plan.seed, self.plan.latency_us)
         self.machines = {number: Machine(self, number) for number in (1, 2)}
@@ -56,6 +58,8 @@ class World:
         self.keeps = {1: False, 2: False}
         self.neighbours: dict[int, int] = {}
         """By link, which node the hosts last heard to have the shared address."""
+        self.strangers: Counter[int] = Counter()
+        """By link, how many machines of nobody's answer for the shared address."""
         self.endings: list[Callable[[], None]] = []
         """How the faults that last until the quiet are undone."""
         self.both_forward_ns = self.nobody_forwards_ns = self.both_speak_ns = 0
@@ -160,12 +164,18 @@ class World:
         peer = self.machines[3 - number]
         for delay_ns in self._delays(number, peer.number, link, False):
             self.later(delay_ns, self._arrive, peer, link, "question", probe.address, asker.mac)
-        if probe.address in asker.plan.links[link - 1].gateways:
-            for there_ns in self._delays(number, OTHERS, link, False):
-                for back_ns in self._delays(OTHERS, number, link, False):
-                    mac = bytes([2, 0, 0, 0, 1, link])
-                    answer = (asker, link, "answer", probe.address, mac)
-                    self.later(there_ns + back_ns, self._arrive, *answer)
+        plan = asker.plan.links[link - 1]
+        if probe.address in plan.gateways:
+            self._answer_of_other(asker, probe, bytes([2, 0, 0, 0, 1, link]))
+        elif self.strangers[link] > 0 and probe.address in plan.shared:
+            self._answer_of_other(asker, probe, bytes([2, 0, 0, 0, 2, link]))
+
+    def _answer_of_other(self, asker: Machine, probe: Probe, mac: bytes) -> None:
+        number, link = asker.number, probe.link
+        for there_ns in self._delays(number, OTHERS, link, False):
+            for back_ns in self._delays(OTHERS, number, link, False):
+                answer = (asker, link, "answer", probe.address, mac)
+                self.later(there_ns + back_ns, self._arrive, *answer)
 
     def announce(self, sender: Machine) -> None:
         """Tell every service link who has the shared address."""
