@@ -6,18 +6,19 @@ Tests of roles enter; every run is the same.
 
 from __future__ import annotations
 
-from simulation import World
+from simulator.story import Story
+from simulator.world import World
 
 from amaranten_ha.core.beat import Role
 
 
-def settled(*, gateways: bool = False) -> World:
+def settled(*, gateways: bool = False) -> Story:
     """A pair of which the primary is active; with a gateway its claim has standing."""
-    world = World(gateways=gateways)
+    world = Story(gateways=gateways)
     world.settle()
     world.run(2500)
     assert world.roles() == (Role.ACTIVE, Role.PASSIVE)
-    world.both_forward_ns = world.both_speak_ns = world.nobody_forwards_ns = 0
+    world.begin()
     return world
 
 

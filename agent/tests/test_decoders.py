@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from simulation import RING, plan
+from simulator.plan import RING, Plan, node_plan
 from test_beat import BEAT, GOLDEN_MARGINS
 from test_settings import CONFIG, KEYS
 
@@ -47,7 +47,7 @@ JSON = st.recursive(
 
 def engine() -> Node:
     """One engine that has heard nothing yet."""
-    return Node(plan(1), 77, 0, 0)
+    return Node(node_plan(Plan(links=4), 1), 77, 0, 0)
 
 
 @given(st.binary(max_size=700))

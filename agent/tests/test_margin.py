@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from simulation import World
+from simulator.story import Story
 
 from amaranten_ha.core.beat import Floors
 from amaranten_ha.core.margin import Arrivals, Limits, Margins, Worst
@@ -113,7 +113,7 @@ def test_the_advice_names_the_fastest_profile_that_fits() -> None:
 
 
 def test_both_nodes_know_both_directions() -> None:
-    world = World()
+    world = Story()
     world.settle()
     world.run(10_000)
     one, other = (world.machines[number].heart.margins for number in (1, 2))
@@ -126,12 +126,12 @@ def test_both_nodes_know_both_directions() -> None:
 
 
 def test_one_link_that_loses_beats_in_one_direction_is_told_apart() -> None:
-    world = World()
+    world = Story()
     world.settle()
     for _round in range(20):
-        world.beats_dropped.add((1, 2))
+        world.drop_beats(1, 2)
         world.run(160)
-        world.beats_dropped.clear()
+        world.heal()
         world.run(400)
     one, other = (world.machines[number].heart.margins for number in (1, 2))
     assert other.links[2].near_misses >= 15 and other.links[2].lost >= 60

@@ -6,21 +6,17 @@ Two shipped engines in virtual time, one named story per test.
 
 from __future__ import annotations
 
-import ipaddress
-
 import pytest
-from simulation import World
+from simulator.story import Story
 from stories import news, reasons, settled
 
 from amaranten_ha.core.beat import Flag, Role
 
 PASSIVE, ACTIVE, STARTING, FAULT = Role.PASSIVE, Role.ACTIVE, Role.STARTING, Role.FAULT
-STRANGER = bytes.fromhex("0200000000aa")
-SHARED_LAN = ipaddress.ip_address("10.2.0.100")
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> Story:
     """A pair that knows no third party."""
     return settled()
 
@@ -28,7 +24,7 @@ def world() -> World:
 # Faults and conflicts
 
 
-def test_an_active_with_a_fault_hands_over_first(world: World) -> None:
+def test_an_active_with_a_fault_hands_over_first(world: Story) -> None:
     world.machines[1].fault = "forwarding is off"
     world.run(1000)
     assert world.roles() == (FAULT, ACTIVE)
@@ -37,15 +33,15 @@ def test_an_active_with_a_fault_hands_over_first(world: World) -> None:
     assert reasons(world, 1)[-3:] == ["fault: hand over first", "handed over", "fault"]
 
 
-def test_an_offer_made_for_a_fault_that_nobody_takes_ends_in_fault(world: World) -> None:
-    world.machines[2].stopped = True
+def test_an_offer_made_for_a_fault_that_nobody_takes_ends_in_fault(world: Story) -> None:
+    world.stall(2)
     world.machines[1].fault = "gate: gone"
     world.run(1000)
     assert world.machines[1].role is FAULT
-    assert not world.machines[1].forwards(world.now_ns)
+    assert not world.machines[1].forwards()
 
 
-def test_a_passive_without_the_nat_chain_of_the_active_is_in_fault(world: World) -> None:
+def test_a_passive_without_the_nat_chain_of_the_active_is_in_fault(world: Story) -> None:
     world.machines[1].heart.nat = Flag.NAT4
     world.run(4800)
     assert world.roles() == (ACTIVE, PASSIVE)
@@ -62,7 +58,7 @@ def test_a_passive_without_the_nat_chain_of_the_active_is_in_fault(world: World)
     assert world.machines[2].role is ACTIVE
 
 
-def test_a_ruleset_that_is_flushed_and_loaded_again_moves_nothing(world: World) -> None:
+def test_a_ruleset_that_is_flushed_and_loaded_again_moves_nothing(world: Story) -> None:
     for number in (1, 2):
         world.machines[number].heart.nat = Flag.NAT4 | Flag.NAT6
     world.run(1000)
@@ -75,17 +71,17 @@ def test_a_ruleset_that_is_flushed_and_loaded_again_moves_nothing(world: World) 
     assert len(world.machines[2].log) == 1
 
 
-def test_a_first_nat_chain_on_the_passive_moves_nothing(world: World) -> None:
+def test_a_first_nat_chain_on_the_passive_moves_nothing(world: Story) -> None:
     world.machines[2].heart.nat = Flag.NAT4 | Flag.NAT6
     world.run(7000)
     assert world.roles() == (ACTIVE, PASSIVE)
 
 
-def test_a_stranger_on_a_shared_address_closes_no_gate(world: World) -> None:
-    world.others[2, SHARED_LAN] = STRANGER
+def test_a_stranger_on_a_shared_address_closes_no_gate(world: Story) -> None:
+    world.strangers[2] = 1
     world.run(8000)
     assert world.roles() == (ACTIVE, FAULT)
-    assert "address conflict: 02:00:00:00:00:aa answers for 10.2.0.100 on lan" in (
+    assert "address conflict: 02:00:00:00:02:02 answers for 10.2.0.100 on lan" in (
         world.machines[2].heart.reason
     )
     assert 4 <= reasons(world, 1).count("defend address") <= 9
@@ -93,25 +89,25 @@ def test_a_stranger_on_a_shared_address_closes_no_gate(world: World) -> None:
     assert any(
         "address conflict" in each for each in world.machines[1].heart.ready_reasons(world.now_ns)
     )
-    del world.others[2, SHARED_LAN]
+    world.strangers[2] = 0
     world.run(13_000)
     assert world.roles() == (ACTIVE, PASSIVE)
     assert not world.machines[1].heart.ready_reasons(world.now_ns)
 
 
-def test_a_stranger_that_only_the_active_sees_moves_the_role_once(world: World) -> None:
-    world.others[2, SHARED_LAN] = STRANGER
-    world.cut_off = {(2, 2)}
+def test_a_stranger_that_only_the_active_sees_moves_the_role_once(world: Story) -> None:
+    world.strangers[2] = 1
+    world.cut_off(2, 2)
     world.run(8000)
     assert world.roles() == (FAULT, ACTIVE)
     assert world.nobody_forwards_ns == 0
     assert "address conflict" in reasons(world, 1)
 
 
-def test_one_answer_of_a_stranger_is_no_conflict(world: World) -> None:
-    world.others[2, SHARED_LAN] = STRANGER
+def test_one_answer_of_a_stranger_is_no_conflict(world: Story) -> None:
+    world.strangers[2] = 1
     world.run(500)
-    del world.others[2, SHARED_LAN]
+    world.strangers[2] = 0
     world.run(5000)
     assert world.roles() == (ACTIVE, PASSIVE)
 
@@ -119,12 +115,12 @@ def test_one_answer_of_a_stranger_is_no_conflict(world: World) -> None:
 # Health
 
 
-def lose_carrier(world: World, number: int, link: int, lost: bool = True) -> None:
+def lose_carrier(world: Story, number: int, link: int, lost: bool = True) -> None:
     """Take a cable out on one machine, or put it back."""
     world.machines[number].heart.set_carrier(link, not lost, world.now_ns)
 
 
-def test_carrier_lost_here_and_present_there_moves_the_role_once(world: World) -> None:
+def test_carrier_lost_here_and_present_there_moves_the_role_once(world: Story) -> None:
     lose_carrier(world, 1, 2)
     world.run(900)
     assert world.roles() == (ACTIVE, PASSIVE)
@@ -136,7 +132,7 @@ def test_carrier_lost_here_and_present_there_moves_the_role_once(world: World) -
     assert world.nobody_forwards_ns == 0
 
 
-def test_carrier_that_comes_back_within_the_debounce_moves_nothing(world: World) -> None:
+def test_carrier_that_comes_back_within_the_debounce_moves_nothing(world: Story) -> None:
     for _flap in range(5):
         lose_carrier(world, 1, 2)
         world.run(600)
@@ -145,7 +141,7 @@ def test_carrier_that_comes_back_within_the_debounce_moves_nothing(world: World)
     assert world.roles() == (ACTIVE, PASSIVE)
 
 
-def test_carrier_lost_on_both_or_a_replica_behind_moves_nothing(world: World) -> None:
+def test_carrier_lost_on_both_or_a_replica_behind_moves_nothing(world: Story) -> None:
     for number in (1, 2):
         lose_carrier(world, number, 2)
     world.run(3000)
@@ -156,7 +152,7 @@ def test_carrier_lost_on_both_or_a_replica_behind_moves_nothing(world: World) ->
     assert world.roles() == (ACTIVE, PASSIVE)
 
 
-def test_health_hands_over_at_most_three_times_in_ten_minutes(world: World) -> None:
+def test_health_hands_over_at_most_three_times_in_ten_minutes(world: Story) -> None:
     for _round in range(8):
         lose_carrier(world, 1, 2)
         lose_carrier(world, 2, 2, lost=False)
@@ -171,7 +167,7 @@ def test_health_hands_over_at_most_three_times_in_ten_minutes(world: World) -> N
 # Damping
 
 
-def test_the_third_unplanned_change_in_ten_minutes_damps_both_for_ten(world: World) -> None:
+def test_the_third_unplanned_change_in_ten_minutes_damps_both_for_ten(world: Story) -> None:
     for number in (1, 2, 1):
         assert not world.machines[number].heart.timing.damped
         world.kill_heart(number, 500)
@@ -180,16 +176,16 @@ def test_the_third_unplanned_change_in_ten_minutes_damps_both_for_ten(world: Wor
         timing = world.machines[number].heart.timing
         assert (timing.damped, timing.dead_ms, timing.lease_ms) == (True, 1000, 1280)
         assert len(news(world, number, "damping")) == 1
-    world.both_forward_ns = world.nobody_forwards_ns = 0
-    world.machines[2].stopped = True
+    world.begin()
+    world.stall(2)
     world.run(900)
-    world.machines[2].stopped = False
+    world.go_on(2)
     world.run(1000)
     assert world.machines[2].role is ACTIVE
     assert world.nobody_forwards_ns == world.both_forward_ns == 0
 
 
-def test_planned_changes_never_damp(world: World) -> None:
+def test_planned_changes_never_damp(world: Story) -> None:
     for giver in (1, 2, 1, 2, 1):
         world.machines[giver].heart.switchover = "operator"
         world.run(1000)

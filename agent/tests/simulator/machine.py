@@ -95,10 +95,10 @@ class Machine:
         self.disk = (0, 0)
         """Last active and highest epoch, as sync wrote them."""
         self.ring: deque[Arrival] = deque()
-        self.barrier = 0
+        self.barrier = self.sessions = 0
         self.announcer = Announcer()
-        self.sessions = 0
         self.log: list[tuple[int, str]] = []
+        self.news: list[tuple[str, str]] = []
         self.beat_due_ns = self.beat_ns = self.planned_ns = 0
         self.starts_ns = NEVER_NS
         """World time at which the supervisor starts heart."""
@@ -272,10 +272,11 @@ class Machine:
         self._hear(node)
         node.replica = self.world.replica(self)
         node.gate_open = self.kernel.forwards(now_ns)
-        node.news.clear()
         if self._leaves(node, now_ns):
             return
         self._decide(node, now_ns)
+        self.news += node.news
+        node.news.clear()
         if now_ns >= self.beat_due_ns:
             beat_ns = node.timing.beat_ms * MS_NS
             self.beat_due_ns = max(self.beat_due_ns + beat_ns, now_ns)
