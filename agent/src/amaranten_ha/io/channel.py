@@ -289,6 +289,8 @@ class Channel:
         """While a session stands: know what else would pass, and go back to the sync interface."""
         if self._current is None or not self._connects:
             return
+        if self._links and not self._ways.due(now_ns):
+            return
         better = self._ways.probe(self._current.path, now_ns)
         if better is not None and not self._candidates:
             self._connect(better, now_ns)

@@ -96,7 +96,9 @@ class Ways:
         self._found: dict[Path, str] = {}
         """Why a path that was tried does not pass; empty if it does."""
         self._probes: dict[Path, tuple[socket.socket, int]] = {}
-        self._due_ns: dict[Path, int] = {}
+        self._due_ns = dict.fromkeys(self.all, 0)
+        self._wake_ns = 0
+        """Before that nothing is due."""
         self._afresh_ns = 0
 
     def next(self, now_ns: int) -> Path:
@@ -112,7 +114,7 @@ class Ways:
 
     def begin_anew(self) -> None:
         """A session was lost: the sync interface is tried first."""
-        self._tries = self._refused_until_ns = 0
+        self._tries = self._refused_until_ns = self._wake_ns = 0
 
     def proved(self, path: Path) -> None:
         """A session stands on this path."""
@@ -129,7 +131,12 @@ class Ways:
     def try_all(self, now_ns: int) -> None:
         """A ruleset was changed: try everything soon."""
         due_ns = max(now_ns, self._afresh_ns)
-        self._due_ns = {path: min(due_ns, self._due_ns.get(path, due_ns)) for path in self.all}
+        self._due_ns = {path: min(due_ns, known_ns) for path, known_ns in self._due_ns.items()}
+        self._wake_ns = min(due_ns, self._wake_ns)
+
+    def due(self, now_ns: int) -> bool:
+        """Say whether `probe` has something to do; cheap, for it is asked in every turn."""
+        return bool(self._probes) or now_ns >= self._wake_ns
 
     def probe(self, in_use: Path, now_ns: int) -> Path | None:
         """Try what is due while a session stands; returns a path that is better than its own."""
@@ -144,7 +151,7 @@ class Ways:
             if code == 0 and path.first and not in_use.first:
                 better = path
         for path in self.all:
-            if path == in_use or path in self._probes or now_ns < self._due_ns.get(path, 0):
+            if path == in_use or path in self._probes or now_ns < self._due_ns[path]:
                 continue
             wait_ns = PROBE_BETTER_NS if path.first and not in_use.first else PROBE_NS
             self._due_ns[path] = now_ns + wait_ns
@@ -154,6 +161,8 @@ class Ways:
                 self._found[path] = _words(code)
             else:
                 self._probes[path] = (probe_socket, now_ns)
+        due_ns = [each_ns for path, each_ns in self._due_ns.items() if path != in_use]
+        self._wake_ns = min(due_ns, default=now_ns + PROBE_NS)
         return better
 
     @property
