@@ -284,3 +284,34 @@ def test_the_sync_interface_is_tried_every_other_time_and_the_likeliest_of_the_o
     assert {ways.next(3).link for _try in range(4)} == {"sync"}
     ways.failed(sync, errno.ECONNREFUSED, PATIENCE_NS)
     assert {ways.next(2 + PATIENCE_NS).link for _try in range(4)} == {"sync", "wan", "lan"}
+
+
+def passing(channel: Channel) -> dict[str, object]:
+    return {each["interface"]: each["passes"] for each in channel.paths}
+
+
+def test_paths_that_are_not_in_use_are_tried_and_tried_again_when_a_ruleset_changes(
+    ends: Ends,
+) -> None:
+    def two_ways(number: int) -> Settings:
+        of = settings(number, ends.port)
+        own, peer = ("127.72.4.2", "127.72.4.3") if number == 1 else ("127.72.4.3", "127.72.4.2")
+        lan = replace(
+            of.interfaces[0], name="lan", role="service",
+            own=(ipaddress.ip_interface(f"{own}/24"),),
+            peer_own=(ipaddress.ip_interface(f"{peer}/24"),),
+        )  # fmt: skip
+        return replace(of, interfaces=(lan, *of.interfaces))
+
+    ends.one = ends.exchange(ends.one, two_ways(1))
+    ends.two = ends.exchange(ends.two, two_ways(2))
+    both = {"sync": True, "lan": True}
+    ends.until(lambda: passing(ends.one) == passing(ends.two) == both)
+    assert [each["interface"] for each in ends.one.paths if each["in_use"]] == ["sync"]
+    # Nobody listens there any more, and the side that listens says that something has changed.
+    at = next(each for each in ends.one._listeners if each.getsockname()[0] == "127.72.4.2")
+    del ends.one._listeners[at]
+    at.close()
+    ends.one._ways.all = ends.one._ways.all[:1]  # it does not listen there again either
+    ends.one.rules_changed(ends.now_ns())
+    ends.until(lambda: passing(ends.two) == {"sync": True, "lan": False}, seconds=5)
