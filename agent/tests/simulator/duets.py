@@ -96,12 +96,16 @@ def _offer_dies(draw: random.Random, timing: Timing, node: int) -> list[Fault]:
 
 
 def _slow_replica(draw: random.Random, timing: Timing, _node: int) -> list[Fault]:
-    """A hand-over whose barrier comes late."""
+    """A hand-over whose barrier comes late, or never, because the stream breaks before it."""
     lag_ms = draw.randint(2 * timing.beat_ms, timing.offer_ms + timing.beat_ms)
-    return [
+    breaks_ms = timing.beat_ms + lag_ms - draw.randint(1, timing.beat_ms)
+    faults = [
         Fault(0, "lag", for_ms=4 * timing.offer_ms, amount=lag_ms),
         Fault(timing.beat_ms, "switchover"),
     ]
+    if draw.random() < 0.6:
+        faults.append(Fault(breaks_ms, "sync", 1, for_ms=2 * timing.beat_ms))
+    return faults
 
 
 def _unfit_when_needed(draw: random.Random, timing: Timing, node: int) -> list[Fault]:
