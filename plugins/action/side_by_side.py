@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
         ready = bool(pairs)
         for _number, pair in sorted(pairs.items()):
             statuses = {
-                node: plain(raw[node].get(arguments["state"], {})).get("status") or {}
+                node: said(plain(raw[node].get(arguments["state"], {})))
                 for node in pair["nodes"]
                 if node in raw
             }
@@ -58,3 +58,9 @@ class ActionModule(ActionBase):
             ready = ready and table.well(statuses)
         result.update(changed=False, msg="\n".join(lines), ready=ready, failed=not ready)
         return result
+
+
+def said(state: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What a node says of itself, with the test of the way where it was asked for."""
+    status = state.get("status") or {}
+    return dict(status, path=state.get("path") or {}) if status else {}

@@ -35,6 +35,13 @@ class Node(object):
             return ""
         return out if code == 0 else ""
 
+    def answer(self, arguments):
+        """The output of a command that tells by its exit code as well; nothing if there is none."""
+        try:
+            return self._run(arguments, handle_exceptions=False)[1]
+        except OSError:
+            return ""
+
     def distribution(self):
         """The node's system in three words."""
         text = read("/etc/os-release") or read("/usr/lib/os-release") or ""

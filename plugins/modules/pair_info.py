@@ -31,6 +31,11 @@ options:
     description: Whether the peer is expected to be there as well.
     type: bool
     default: true
+  path:
+    description: Whether the node tests the way of a packet through it, as C(amaranten-ha check
+      --path) does.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -55,18 +60,25 @@ release:
   returned: always
   type: dict
   sample: {name: 0.1.0-0123456789ab, outdated: []}
+path:
+  description: The way of a packet, with C(code), C(state) and C(text); empty if it was not tested.
+  returned: always
+  type: dict
+  sample: {code: 0, state: OK, text: "fw-b passive, 12 ways, 1 next hops"}
 settled:
   description: Whether the node has a role, and its peer the other one if it is expected.
   returned: always
   type: bool
 """
 
+import json
 import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.amaranten.ha.plugins.module_utils._agent import (
     CURRENT,
+    TOOL,
     Services,
     digest,
     status,
@@ -93,12 +105,22 @@ def release(node):
     return {"name": name, "outdated": sorted(dict(outdated))}
 
 
+def way(node):
+    """What the node says of the way of a packet; empty if its agent knows no such test."""
+    answer = node.answer([TOOL, "check", "--path", "--json"])
+    try:
+        return json.loads(answer)
+    except ValueError:
+        return {}
+
+
 def main():
     """Entry point of the module."""
     module = AnsibleModule(
         argument_spec={
             "wait_s": {"type": "int", "default": 0},
             "peer_expected": {"type": "bool", "default": True},
+            "path": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -112,7 +134,11 @@ def main():
             break
         time.sleep(POLL_S)
     module.exit_json(
-        changed=False, status=found, settled=settled(found, expected), release=release(node)
+        changed=False,
+        status=found,
+        settled=settled(found, expected),
+        release=release(node),
+        path=way(node) if module.params["path"] and found else {},
     )
 
 

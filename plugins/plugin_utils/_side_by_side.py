@@ -159,6 +159,16 @@ def drill(status: Status) -> str:
     return f"{found['drill']} {word} {found['age_s'] / DAY_S:.1f} days ago"
 
 
+def way(status: Status) -> str:
+    """The way of a packet through the node, if it was tested."""
+    found = status.get("path")
+    if not found:
+        return "not tested"
+    if found["code"] == 0:
+        return "OK"
+    return str(found["text"]).partition("; ")[2] or str(found["text"])
+
+
 def ready(status: Status) -> str:
     """Would the spare take over now?"""
     count = len(status["reasons"])
@@ -175,6 +185,7 @@ ROWS: list[Row] = [
     ("connections", survivors),
     ("gate", gate),
     ("next hops", hops),
+    ("way through", way),
     ("version", lambda s: str(s["version"])),
     ("digests", digests),
     ("keys", keys),

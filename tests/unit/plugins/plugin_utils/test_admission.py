@@ -38,6 +38,7 @@ STATUS = {
         "keys": {"send": 1, "heard": 1, "fw-a": [1], "fw-b": [1]},
     },
     "drill": None,
+    "path": {"code": 1, "state": "WARNING", "text": "fw-a active, 2 ways; lan has no carrier"},
 }
 
 
@@ -90,6 +91,7 @@ def test_both_nodes_are_shown_side_by_side_and_fit_a_terminal():
     rows = {line[2:14].strip(): line for line in text.splitlines()[1:]}
     assert "99 of 103 would survive" in rows["connections"]
     assert rows["link lan"].count("enp1s0 heard, 3 lost") == 2
+    assert rows["way through"].count("lan has no carrier") == 2
     assert table.well(statuses)
 
 
