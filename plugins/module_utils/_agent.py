@@ -61,11 +61,11 @@ class Services(object):
             shown = self.show(name)
             if shown.get("ActiveState") not in RUNNING:
                 continue
-            stamp = stamps.get(name, {})
+            known = files_of(stamps.get(name), shown)
             start_us = int(shown.get("ExecMainStartTimestampMonotonic") or 0)
             for path in sources(name, wanted):
-                if stamp.get("invocation") == shown.get("InvocationID"):
-                    old = stamp["files"].get(path) != wanted[path]
+                if path in known:
+                    old = known[path] != wanted[path]
                 else:
                     old = fingerprint(path) != wanted[path] or written_after(path, start_us)
                 if old:
@@ -92,14 +92,21 @@ class Services(object):
     def stamp_again(self, path, fingerprint):
         """Remember that the services that run now have taken one file anew, without a restart.
 
-        A service that was restarted meanwhile is held to what it was stamped with before.
+        Also after a reboot, which forgets the stamps: then of this file alone.
         """
         stamps = json.loads(read(STAMPS) or "{}")
         for name in NAMES:
-            if name in stamps:
-                stamps[name]["invocation"] = self.show(name).get("InvocationID")
-                stamps[name]["files"][path] = fingerprint
+            shown = self.show(name)
+            files = dict(files_of(stamps.get(name), shown), **{path: fingerprint})
+            stamps[name] = {"invocation": shown.get("InvocationID"), "files": files}
         write(STAMPS, json.dumps(stamps) + "\n", 0o600)
+
+
+def files_of(stamp, shown):
+    """What a service was stamped with, if it is still the one that was stamped."""
+    if stamp is None or stamp.get("invocation") != shown.get("InvocationID"):
+        return {}
+    return stamp["files"]
 
 
 def sources(name, wanted):
