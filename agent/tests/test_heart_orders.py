@@ -118,6 +118,18 @@ def test_only_force_moves_the_role_to_a_replica_that_is_behind(pair: Pair) -> No
         assert giver.status()["reason"] == "handed over"
 
 
+def test_the_peer_says_the_fingerprints_that_its_heart_was_told(pair: Pair) -> None:
+    active, passive = pair.active, pair.passive
+    before = active.status()["digests"]
+    trial = {"config": before["config"], "ruleset": "0123456789abcdef"}
+    assert passive.ask({"op": "reload", **trial})["ok"]
+    until(lambda: active.status()["peer"]["digests"] == trial, "the active knows", 5)
+    assert "the two nodes have different rulesets" in active.status()["reasons"]
+    assert passive.status()["peer"]["digests"] == active.status()["digests"] == before
+    assert passive.ask({"op": "reload", **before})["ok"]
+    until(lambda: active.status()["peer"]["digests"] == before, "it is as it was", 5)
+
+
 def test_a_held_node_takes_over_from_nobody_and_the_flag_ends_by_itself(pair: Pair) -> None:
     active, passive = pair.active, pair.passive
     assert passive.ask({"op": "maintenance", "until": time.time() + 6})["ok"]

@@ -22,7 +22,13 @@ from amaranten_ha.core.errors import ConfigurationError, HaError
 from amaranten_ha.core.ready import SHARE_PERMILLE_MIN
 from amaranten_ha.core.timing import PROFILES
 from amaranten_ha.io.desk import ask
-from amaranten_ha.settings import DRILL_PATH, SOCKET_PATH, load_digests, load_keys
+from amaranten_ha.settings import (
+    DIGESTS_PATH,
+    DRILL_PATH,
+    SOCKET_PATH,
+    load_digests,
+    load_keys,
+)
 from amaranten_ha.steering import ANSWER_S
 
 
@@ -65,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--json", action="store_true", help="print one JSON object")
         command.set_defaults(run=run)
+        if name == "reload":
+            command.add_argument(
+                "--digests", type=Path, default=DIGESTS_PATH, help=f"default: {DIGESTS_PATH}"
+            )
         if name == "switchover":
             command.add_argument(
                 "--reason", default="operator", help="what the log says (default: operator)"
@@ -167,7 +177,7 @@ def _direction(way: dict[str, Any]) -> str:
 
 
 def _reload(options: argparse.Namespace) -> int:
-    digests, ring = load_digests(), load_keys()
+    digests, ring = load_digests(options.digests), load_keys()
     config, ruleset = digests.config.hex(), digests.ruleset.hex()
     request = {"op": "reload", "config": config, "ruleset": ruleset, "send_key": ring.send_id}
     keys = {str(each): base64.b64encode(key).decode() for each, key in ring.keys.items()}

@@ -44,7 +44,7 @@ def status(
         "cluster": {"id": settings.cluster.id, "name": settings.cluster.name},
         "profile": settings.cluster.profile,
         "timers": _timers(node.timing),
-        "digests": {"config": node.config_digest.hex(), "ruleset": node.ruleset_digest.hex()},
+        "digests": _digests(node.config_digest, node.ruleset_digest),
         "peer": {
             "node": settings.peer.name,
             "role": beat.role.word if beat else "unknown",
@@ -53,6 +53,7 @@ def status(
             "version": beat.version if beat else "",
             "epoch": beat.epoch if beat else 0,
             "held": beat is not None and Flag.HELD in beat.flags,
+            "digests": _digests(beat.config_digest, beat.ruleset_digest) if beat else {},
         },
         "switchover": _switchover(node, now_ns),
         "ready": not reasons,
@@ -114,6 +115,10 @@ def events(found: Iterable[Event], now_ns: int, wall_ns: int) -> list[dict[str, 
         }
         for event in found
     ]
+
+
+def _digests(config: bytes, ruleset: bytes) -> dict[str, str]:
+    return {"config": config.hex(), "ruleset": ruleset.hex()}
 
 
 def peer(node: Node, now_ns: int) -> dict[str, Any]:
