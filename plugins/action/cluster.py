@@ -31,6 +31,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._node_checks import (
 )
 from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import Cluster
 from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Problems, plain, shown
+from ansible_collections.amaranten.ha.plugins.plugin_utils._together import refusals, together
 
 COLLECTION_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GROUP = "firewalls"
@@ -56,6 +57,8 @@ class ActionModule(ActionBase):
             argument_spec={
                 "nodes": {"type": "dict", "default": {}},
                 "force_timers": {"type": "bool", "default": False},
+                "ready": {"type": "bool", "default": False},
+                "force_rules": {"type": "bool", "default": False},
             }
         )
         variables = task_vars or {}
@@ -64,15 +67,21 @@ class ActionModule(ActionBase):
         try:
             cluster, rulesets = self.pair(variables, node)
             self.judge(variables, cluster, nodes, arguments["force_timers"])
+            if arguments["ready"]:
+                not_now = refusals(cluster, nodes, arguments["force_rules"])
+                if not_now:
+                    raise Refused(*not_now)
         except Refused as refusal:
             result.update(failed=True, msg="\n".join(refusal.args))
             return result
         result.update(changed=False, pair=files.facts(cluster, node), order=order(cluster, nodes))
+        result["together"] = together(cluster, nodes)
         if node in rulesets:
-            source, text = rulesets[node]
-            result["ruleset"] = text
+            result["ruleset"] = rulesets[node]
+            result["ruleset_template"] = self.template_path(variables, cluster)
+            result["ruleset_digest"] = files.ruleset_digest(cluster, rulesets)
             result["agent_toml"] = files.agent_toml(cluster, node)
-            result["digests_toml"] = files.digests_toml(cluster, source)
+            result["digests_toml"] = files.digests_toml(cluster, rulesets)
             keys = self.raw_cluster(variables, node)["keys"]
             result["key_ring"] = {
                 "ids": {str(number): hashed(key) for number, key in sorted(keys.items())},
@@ -82,8 +91,8 @@ class ActionModule(ActionBase):
 
     def pair(
         self, variables: dict[str, t.Any], host: str
-    ) -> tuple[Cluster, dict[str, tuple[str, str]]]:
-        """The checked pair of a host, and for each node the ruleset's source and rendered text.
+    ) -> tuple[Cluster, dict[str, str]]:
+        """The checked pair of a host, and for each node its rendered ruleset.
 
         A host that is no node, as the controller itself, stands for all pairs: each is checked, and
         the first one returned.
@@ -134,7 +143,7 @@ class ActionModule(ActionBase):
 
     def checked(
         self, variables: dict[str, t.Any], hosts: list[str]
-    ) -> tuple[Cluster, dict[str, tuple[str, str]]]:
+    ) -> tuple[Cluster, dict[str, str]]:
         """One pair, read and judged."""
         raw = {host: self.raw_cluster(variables, host) for host in hosts}
         first, second = hosts
@@ -200,12 +209,9 @@ class ActionModule(ActionBase):
 
     # The ruleset -----------------------------------------------------------------------------
 
-    def rulesets(self, variables: dict[str, t.Any], cluster: Cluster) -> dict[str, tuple[str, str]]:
+    def rulesets(self, variables: dict[str, t.Any], cluster: Cluster) -> dict[str, str]:
         """The operator's template for both nodes, looked through for what must not be in it."""
-        # On the controller's own host there is no inventory_dir: that of a node is meant anyway.
-        theirs = variables["hostvars"].raw_get(cluster.primary)
-        places = [theirs.get("inventory_dir"), variables.get("playbook_dir")]
-        path = self.find_template(places, cluster.ruleset)
+        path = self.template_path(variables, cluster)
         with open(path, encoding="utf-8") as file:
             source = file.read()
         problems = Problems()
@@ -216,10 +222,21 @@ class ActionModule(ActionBase):
             inspect(name, source, rendered, cluster, node, problems)
             if problems:
                 raise Refused(*problems.sentences)
-            found[node] = (source, files.defines(cluster, node) + rendered)
+            found[node] = files.defines(cluster, node) + rendered
         return found
 
-    def find_template(self, beside: t.Sequence[object], name: str) -> str:
+    def template_path(self, variables: dict[str, t.Any], cluster: Cluster) -> str:
+        """The template of the ruleset: that of this run, or that of the inventory."""
+        # On the controller's own host there is no inventory_dir: that of a node is meant anyway.
+        theirs = variables["hostvars"].raw_get(cluster.primary)
+        places = [theirs.get("inventory_dir"), variables.get("playbook_dir")]
+        asked = variables.get("ha_ruleset")
+        if asked:
+            name = str(plain(self._templar.template(asked)))
+            return self.find_template("ha_ruleset", [os.getcwd(), *places], name)
+        return self.find_template("ha_cluster.ruleset", places, cluster.ruleset)
+
+    def find_template(self, variable: str, beside: t.Sequence[object], name: str) -> str:
         """The operator's own template first, the one that ships with the collection last."""
         places = []
         for place in beside:
@@ -231,7 +248,7 @@ class ActionModule(ActionBase):
             if os.path.isfile(path):
                 return path
         raise Refused(
-            f"ha_cluster.ruleset is {shown(name)}, expected a file"
+            f"{variable} is {shown(name)}, expected a file"
             + ("." if os.path.isabs(name) else " in " + " or ".join(places) + ".")
         )
 
@@ -249,8 +266,8 @@ class ActionModule(ActionBase):
             )
         except AnsibleError as error:
             raise Refused(
-                f"ha_cluster.ruleset is {shown(cluster.ruleset)}, expected a template that can be "
-                f"rendered for {node}: {one_line(error)}"
+                f"The ruleset is {shown(path)}, expected a template that can be rendered for "
+                f"{node}: {one_line(error)}"
             ) from error
 
 

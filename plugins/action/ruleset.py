@@ -10,11 +10,13 @@ connection that was there before.
 
 from __future__ import annotations
 
+import os
 import time
 import typing as t
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+from ansible_collections.amaranten.ha.plugins.plugin_utils._masquerade import source_line
 
 # How long after the rollback a node may take until it answers again.
 RETURN_S = 30
@@ -30,18 +32,40 @@ class ActionModule(ActionBase):
     def run(
         self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None
     ) -> dict[str, t.Any]:
-        """Return the module's result, confirmed."""
+        """Return the module's result, as far as the task asks for."""
         result = super().run(tmp, task_vars)
-        arguments = dict(self._task.args, state="provisional")
-        loaded = self.load(arguments, task_vars)
-        result.update(loaded)
-        if self._task.check_mode or loaded.get("failed") or not loaded.get("changed"):
-            return result
-        rollback_s = int(self._task.args.get("rollback_s", 30))
-        confirmed = self.confirm(dict(arguments, state="confirmed"), rollback_s, task_vars)
-        if confirmed.get("failed"):
-            result.update(failed=True, msg=confirmed["msg"], changed=False)
+        arguments = dict(self._task.args)
+        state = str(arguments.get("state", "confirmed"))
+        if self._task.check_mode or state in ("provisional", "confirmed"):
+            loaded = self.load(dict(arguments, state="provisional"), task_vars)
+            result.update(self.placed(loaded))
+            if self._task.check_mode or loaded.get("failed") or not loaded.get("changed"):
+                return result
+        if state == "provisional":
+            arguments["on_trial"] = True
+        last = self.afresh(dict(arguments, state=state), task_vars)
+        for key in ("state", "why"):
+            if key in last:
+                result[key] = last[key]
+        result["changed"] = bool(last.get("changed"))
+        if last.get("failed"):
+            result.update(failed=True, msg=last["msg"], changed=False)
         return result
+
+    def placed(self, loaded: dict[str, t.Any]) -> dict[str, t.Any]:
+        """A refusal of nft, with the line of the template that it is about."""
+        content, template = str(self._task.args["content"]), self._task.args.get("template")
+        line = loaded.get("line")
+        if not loaded.get("failed") or not line or line > len(content.splitlines()):
+            return loaded
+        words = content.splitlines()[line - 1].strip()
+        place = f"line {line} of the ruleset"
+        if template:
+            with open(str(template), encoding="utf-8") as file:
+                found = source_line(file.read(), content, line)
+            name = os.path.basename(str(template))
+            place = f"{name} line {found}" if found else f"{name}, line {line} as rendered"
+        return dict(loaded, msg=f"{place} (`{words}`): {loaded['msg']}")
 
     def load(
         self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any] | None
@@ -65,11 +89,11 @@ class ActionModule(ActionBase):
             module_name="amaranten.ha.ruleset", module_args=arguments, task_vars=task_vars
         )
 
-    def confirm(
-        self, arguments: dict[str, t.Any], rollback_s: int, task_vars: dict[str, t.Any] | None
+    def afresh(
+        self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any] | None
     ) -> dict[str, t.Any]:
-        """Confirm over a fresh connection, as long as there is hope that the node answers."""
-        deadline = time.monotonic() + rollback_s + RETURN_S
+        """Ask over a fresh connection, as long as there is hope that the node answers."""
+        deadline = time.monotonic() + int(arguments.get("rollback_s", 30)) + RETURN_S
         while True:
             try:
                 if hasattr(self._connection, "reset"):

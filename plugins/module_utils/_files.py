@@ -28,6 +28,31 @@ def read(path):
 
 def write(path, text, mode):
     """Put a file in place, its directory too; durable when this returns."""
+    write_all([(path, text, mode)])
+
+
+def write_all(files):
+    """Put files (path, text, mode) in place together, as far as a file system can.
+
+    Each is whole and on the disk before the first is renamed, so that only a power cut between two
+    renames, microseconds apart, can leave some of them.
+    """
+    ready = []
+    try:
+        for path, text, mode in files:
+            ready.append((temporary_file(path, text, mode), path))
+        for temporary, path in ready:
+            os.rename(temporary, path)
+    except BaseException:
+        for temporary, _path in ready:
+            remove(temporary)
+        raise
+    for directory in sorted({os.path.dirname(path) for _temporary, path in ready}):
+        sync_directory(directory)
+
+
+def temporary_file(path, text, mode):
+    """Write a file beside the one that it will be; its name."""
     directory = os.path.dirname(path)
     os.makedirs(directory, mode=0o755, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=directory, prefix=".amaranten-ha-")
@@ -37,11 +62,10 @@ def write(path, text, mode):
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.rename(temporary, path)
     except BaseException:
         remove(temporary)
         raise
-    sync_directory(directory)
+    return temporary
 
 
 def sync_directory(directory):

@@ -27,7 +27,11 @@ MOVING_SETS = ("dynamic", "timeout")
 
 
 class NftError(Exception):
-    """nft refused; the message is its own, on one line."""
+    """nft refused; the message is its own, on one line, `line` that of the file or None."""
+
+    def __init__(self, message, line=None):
+        Exception.__init__(self, message)
+        self.line = line
 
 
 class Nft(object):
@@ -50,11 +54,20 @@ class Nft(object):
         """A table as people read it and as nft loads it, without what counts or moves."""
         return self._output(["-s", "list", "table"] + table.split(" ", 1))
 
+    def still(self, table):
+        """The same without the elements of sets that packets and time change."""
+        return steady(self.text(table))
+
     def canonical(self, table):
         """A table as data that is equal exactly if the ruleset is."""
-        return canonical(
-            json.loads(self._output(["-s", "-j", "list", "table"] + table.split(" ", 1)))
-        )
+        words = table.split(" ", 1)
+        # Older ones leave the flag `dynamic` out of their JSON, not out of their text.
+        moving = moving_sets(self._output(["-s", "list", "table"] + words))
+        return canonical(json.loads(self._output(["-s", "-j", "list", "table"] + words)), moving)
+
+    def moving(self, table):
+        """Set or map to its elements as text, with the time they have: what packets have made."""
+        return moving_sets(self._output(["list", "table"] + table.split(" ", 1)))
 
     def check(self, path):
         """Raise NftError unless the kernel would take the file."""
@@ -67,7 +80,7 @@ class Nft(object):
     def _output(self, arguments):
         code, out, error = self._run([self._program] + arguments)
         if code != 0:
-            raise NftError(gist(error or out))
+            raise NftError(gist(error or out), complaint_line(error or out))
         return out
 
 
@@ -86,13 +99,20 @@ def complaint_line(message):
     return int(match.group(1)) if match else None
 
 
-def canonical(listing):
-    """nft's JSON without handles, counters and the contents of dynamic sets."""
+def canonical(listing, moving=()):
+    """nft's JSON without handles, counters and the contents of dynamic sets.
+
+    `moving` are the names of sets that are known to be dynamic.
+    """
     found = []
     for item in listing["nftables"]:
         if "metainfo" in item:
             continue
-        found.append(still(item))
+        kept = still(item)
+        for kind in ("set", "map"):
+            if kept.get(kind, {}).get("name") in moving:
+                kept[kind].pop("elem", None)
+        found.append(kept)
     return found
 
 
@@ -125,6 +145,23 @@ def file_text(content):
         + replacement(RulesetText(content).tables)
         + (content if content.endswith("\n") else content + "\n")
     )
+
+
+def moving_sets(text):
+    """The sets and maps of a table's text that packets and time change, with their elements."""
+    found = {}
+    for name, body in re.findall(r"(?ms)^\t(?:set|map) (\S+) \{\n(.*?)^\t\}$", text):
+        flags = re.search(r"(?m)^\t\tflags (.*)$", body)
+        if not flags or not any(word in flags.group(1) for word in MOVING_SETS):
+            continue
+        elements = re.search(r"(?s)^\t\telements = \{(.*)\}", body, re.MULTILINE)
+        found[name] = elements.group(1).strip() if elements else ""
+    return found
+
+
+def addition(table, name, elements):
+    """The statement that gives a set its elements, or nothing."""
+    return "add element %s %s { %s }\n" % (table, name, elements) if elements else ""
 
 
 def steady(text):

@@ -1,92 +1,86 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The timer on the node that takes an unconfirmed ruleset back.
+"""The timers of systemd that end a ruleset's trial, and what they run.
 
-Armed before anything is loaded, by systemd and not by a process of ours that may die.  Whoever
-renames the marker file first wins, the timer or the confirmation: so a confirmation that succeeds
-proves that the timer had not fired, and can never succeed after it did.
+Armed before anything is loaded, and not a process of ours that may die with its connection.  A
+timer runs the code of the trial itself, from a copy below /run, because a module is gone when it
+has answered.  If that copy cannot run, nft alone brings the old ruleset back.  Nothing here decides
+whether a ruleset stays.
 
 Note: this is a private module_util; it may change without notice.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 
-from ansible_collections.amaranten.ha.plugins.module_utils._files import read, remove, write
+from ansible_collections.amaranten.ha.plugins.module_utils._files import write
 from ansible_collections.amaranten.ha.plugins.module_utils._nft import NftError
 
-UNIT = "amaranten-ha-ruleset-rollback"
+UNITS = {
+    "provisional": "amaranten-ha-ruleset-rollback",
+    "held": "amaranten-ha-ruleset-hold",
+}
+PACKAGE = __name__.rpartition(".")[0]
+# What the copy below /run consists of; nothing but the standard library beside.
+PARTS = (
+    "_configuration",
+    "_files",
+    "_network_files",
+    "_nft",
+    "_rollback",
+    "_ruleset_text",
+    "_ruleset_trial",
+)
 
 
-class Rollback(object):
-    """One pending rollback, or none."""
+def install(library):
+    """Put the copy below a directory."""
+    names = PACKAGE.split(".")
+    for depth in range(1, len(names) + 1):
+        # Packages of their own, so that none that is installed on the node takes their place.
+        write(os.path.join(library, *names[:depth], "__init__.py"), "", 0o600)
+    for part in PARTS:
+        name = "%s.%s" % (PACKAGE, part)
+        source = importlib.import_module(name).__loader__.get_source(name)
+        write(os.path.join(library, *name.split(".")) + ".py", source, 0o600)
 
-    def __init__(self, run_command, directory, nft):
-        self._run = run_command
-        self._nft = nft
-        self.script = os.path.join(directory, "rollback.nft")
-        self._marker = os.path.join(directory, "armed")
-        self._fired = os.path.join(directory, "fired")
 
-    def armed(self):
-        """Whether a ruleset waits for its confirmation."""
-        return read(self._marker) is not None
+def arm(run_command, phase, seconds, directory, fallback):
+    """Start the timer of a phase, or raise NftError; `fallback` are the words of a command."""
+    disarm(run_command, phase)
+    program = 'PYTHONPATH="%s" "%s" -B -m %s._ruleset_trial "%s" %s "%s"' % (
+        os.path.join(directory, "lib"),
+        sys.executable,
+        PACKAGE,
+        directory,
+        phase,
+        fallback[0],
+    )
+    code, out, error = run_command(
+        [
+            "systemd-run",
+            "--quiet",
+            "--unit=" + UNITS[phase],
+            "--description=End the trial of a ruleset that is %s" % phase,
+            "--on-active=%d" % seconds,
+            "--timer-property=AccuracySec=100ms",
+            # Killed in the middle, it begins again where it was.
+            "--property=Restart=on-failure",
+            "--property=RestartSec=1",
+            "/bin/sh",
+            "-c",
+            "%s || exec %s" % (program, " ".join('"%s"' % word for word in fallback)),
+        ]
+    )
+    if code != 0:
+        raise NftError("the rollback timer cannot be armed: %s" % " ".join((error or out).split()))
 
-    def prepare(self, text):
-        """Write down what brings the old ruleset back."""
-        write(self.script, text, 0o600)
 
-    def arm(self, seconds):
-        """Start the timer, or raise NftError with nothing loaded."""
-        remove(self._fired)
-        self._stop()
-        write(self._marker, "", 0o600)
-        command = 'mv -T "%s" "%s" && exec "%s" -f "%s"' % (
-            self._marker,
-            self._fired,
-            self._nft,
-            self.script,
-        )
-        code, out, error = self._run(
-            [
-                "systemd-run",
-                "--quiet",
-                "--unit=" + UNIT,
-                "--description=Bring back the ruleset before the unconfirmed one",
-                "--on-active=%d" % seconds,
-                "--timer-property=AccuracySec=100ms",
-                "/bin/sh",
-                "-c",
-                command,
-            ]
-        )
-        if code != 0:
-            remove(self._marker)
-            raise NftError(
-                "the rollback timer cannot be armed: %s" % " ".join((error or out).split())
-            )
-
-    def disarm(self):
-        """Take the timer away; False if it has fired already."""
-        try:
-            os.rename(self._marker, self._marker + ".confirmed")
-        except OSError:
-            return False
-        remove(self._marker + ".confirmed")
-        self._stop()
-        return True
-
-    def now(self):
-        """Bring the old ruleset back at once."""
-        if self.disarm():
-            code, out, error = self._run([self._nft, "-f", self.script])
-            if code != 0:
-                raise NftError(
-                    "the old ruleset cannot be brought back: %s" % " ".join(error.split())
-                )
-
-    def _stop(self):
-        for unit in (UNIT + ".timer", UNIT + ".service"):
-            self._run(["systemctl", "stop", unit])
-            self._run(["systemctl", "reset-failed", unit])
+def disarm(run_command, phase):
+    """Take the timer of a phase away, if there is one."""
+    for unit in (UNITS[phase] + ".timer", UNITS[phase] + ".service"):
+        run_command(["systemctl", "stop", unit])
+        run_command(["systemctl", "reset-failed", unit])

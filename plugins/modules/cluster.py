@@ -40,6 +40,16 @@ options:
       - Let timers become shorter than what the running agents have measured allows.
     type: bool
     default: false
+  ready:
+    description:
+      - Refuse unless the rules can be changed on both nodes in step. One is active, the other is
+        passive and would take over now, and each hears the other.
+    type: bool
+    default: false
+  force_rules:
+    description: With O(ready), accept a single node, or a spare that is not ready.
+    type: bool
+    default: false
 notes:
   - C(ha_cluster) is described in C(docs/deploy.md), the ruleset in C(docs/ruleset.md).
 seealso:
@@ -81,9 +91,25 @@ order:
   type: list
   elements: str
   sample: [fw-b, fw-a]
+ruleset_digest:
+  description: The fingerprint of the rulesets of both nodes, the same on both. Absent on a host
+    that is no node.
+  returned: success
+  type: str
+  sample: 0f3c9a4417c2b6de
+together:
+  description: Whether O(nodes) are both nodes, one active and one passive, and each hears from the
+    other's heartbeats which ruleset it has.
+  returned: success
+  type: bool
+ruleset_template:
+  description: The template's file on the controller. Absent on a host that is no node.
+  returned: success
+  type: str
+  sample: /srv/firewall/templates/edge.nft.j2
 digests_toml:
-  description: The fingerprints of the configuration and of the ruleset's source, the same on both
-    nodes. Absent on a host that is no node.
+  description: The fingerprints of the configuration and of the rulesets of both nodes, the same on
+    both. Absent on a host that is no node.
   returned: success
   type: str
 key_ring:
@@ -108,6 +134,8 @@ def main():
         argument_spec={
             "nodes": {"type": "dict", "default": {}},
             "force_timers": {"type": "bool", "default": False},
+            "ready": {"type": "bool", "default": False},
+            "force_rules": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

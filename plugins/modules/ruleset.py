@@ -17,9 +17,13 @@ short_description: The nftables ruleset of a node, with commit and confirm
 description:
   - Loads a ruleset in one transaction. Its tables are removed and made anew, tables that were
     managed before and are gone from the ruleset are removed, and all other tables are left alone.
-  - While the ruleset is loaded a timer on the node is armed that brings the old one back. The task
-    then opens a fresh connection, through the new ruleset, and confirms. A ruleset that cuts the
-    controller off is thus gone again after O(rollback_s).
+    Sets and maps that packets and time change keep the elements that they have, with the time that
+    is left to them.
+  - While the ruleset is on trial a timer on the node is armed that brings the old one back. The
+    task then opens a fresh connection, through the new ruleset, and confirms. A ruleset that cuts
+    the controller off is thus gone again after O(rollback_s).
+  - For the two nodes of a running pair the steps are taken one by one, so that both end with the
+    same rules wherever they are interrupted. See C(docs/rules.md).
   - What the kernel really has is read back and remembered, so that a change by another hand is seen
     by the next run and repaired.
 version_added: 0.1.0
@@ -42,6 +46,29 @@ options:
       - C(flush ruleset), C(include) and changes of tables that it does not declare are refused.
     type: str
     required: true
+  template:
+    description:
+      - The file on the controller that gave O(content), for the line in what nft complains about.
+    type: path
+  digest:
+    description:
+      - The fingerprint of the pair's ruleset, as M(amaranten.ha.cluster) returns it. A confirmed
+        ruleset is then in C(digests.toml) too, and in the node's heartbeats.
+      - Without it the agent is not asked and not told.
+    type: str
+    default: ""
+  peer_agrees:
+    description:
+      - Confirm only if the peer's heartbeats say that it has the same ruleset, on trial or for
+        good.
+    type: bool
+    default: false
+  on_trial:
+    description:
+      - With O(state=provisional), load nothing, and fail unless the ruleset is on trial.
+      - The action plugin asks so over the fresh connection.
+    type: bool
+    default: false
   path:
     description: Where the confirmed ruleset is kept for the next boot.
     type: path
@@ -58,20 +85,33 @@ options:
     elements: str
     default: []
   rollback_s:
-    description: Seconds until an unconfirmed ruleset is taken back.
+    description: Seconds until a ruleset that is neither held nor confirmed is taken back.
     type: int
     default: 30
+  hold_s:
+    description: Seconds until a ruleset that is held ends as the peer has it.
+    type: int
+    default: 600
   state:
     description:
-      - The task always ends with V(confirmed).
-      - V(provisional) is what the action plugin asks for first; it leaves the timer armed.
+      - V(confirmed) loads the ruleset if there is a reason to, and confirms it over a fresh
+        connection. One that is on trial already is only confirmed.
+      - V(provisional) loads it, shows over a fresh connection that the controller is let in, and
+        leaves the timer armed.
+      - V(held) leaves the end to the peer. When O(hold_s) have passed the node asks the peer's
+        heartbeats. Did the peer commit the same ruleset, it is kept, else it is taken back. The
+        node's own heartbeats say meanwhile that it has the ruleset. Needs O(digest).
+      - V(reverted) takes a ruleset that is on trial back. One that is held ends at once as the peer
+        has it. A confirmed one stays.
     type: str
-    choices: [provisional, confirmed]
+    choices: [provisional, held, confirmed, reverted]
     default: confirmed
 notes:
   - On a node it needs C(nft) and systemd.
+  - Elements that the ruleset itself gives to a set begin anew with their whole time.
 seealso:
   - module: amaranten.ha.cluster
+  - module: amaranten.ha.paths_info
 """
 
 EXAMPLES = r"""
@@ -90,6 +130,13 @@ EXAMPLES = r"""
         }
       }
     rollback_s: 60
+
+- name: Try it on the passive node, which keeps it if the active one commits it
+  amaranten.ha.ruleset:
+    content: "{{ pair.ruleset }}"
+    digest: "{{ pair.ruleset_digest }}"
+    state: "{{ item }}"
+  loop: [provisional, held]
 """
 
 RETURN = r"""
@@ -101,75 +148,39 @@ reasons:
   sample: [the ruleset differs from the one loaded last]
 tables:
   description: The tables that are managed now.
-  returned: always
+  returned: success
   type: list
   elements: str
   sample: [inet edge]
+state:
+  description: How far the ruleset came; V(settling) while the node asks what its peer did.
+  returned: always
+  type: str
+  sample: held
+lost:
+  description: Dynamic sets whose elements the new ruleset does not take, as family, table and set.
+  returned: when the ruleset was loaded
+  type: list
+  elements: str
+  sample: [inet edge banned]
+why:
+  description: Why a ruleset was taken back.
+  returned: with O(state=reverted)
+  type: str
+  sample: it was not confirmed in time
 """
 
-import hashlib
 import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.amaranten.ha.plugins.module_utils._files import read, remove, write
-from ansible_collections.amaranten.ha.plugins.module_utils._nft import (
-    Nft,
-    NftError,
-    file_text,
-    replacement,
-)
-from ansible_collections.amaranten.ha.plugins.module_utils._rollback import Rollback
-from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import RulesetText
+from ansible_collections.amaranten.ha.plugins.module_utils import _ruleset_trial as trials
+from ansible_collections.amaranten.ha.plugins.module_utils._files import write
+from ansible_collections.amaranten.ha.plugins.module_utils._nft import NftError
+from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_plan import Survey, Wanted
 
-STATE_VERSION = 1
-RUN_DIRECTORY = "/run/amaranten-ha-ruleset"
-
-
-class Plan(object):
-    """What has to be done, and why; made without changing anything."""
-
-    def __init__(self, wanted, remembered, live, retire):
-        self.wanted = wanted
-        self.managed = remembered.get("tables", [])
-        self.gone = [table for table in self.managed if table not in wanted.tables]
-        self.retired = [
-            table for table in retire if table in live and table not in wanted.tables + self.managed
-        ]
-        self.touched = wanted.tables + self.gone + self.retired
-        self.reasons = []
-
-    def judge(self, file_text, remembered, live_listing, pending):
-        """Collect the reasons for loading the ruleset."""
-        if pending:
-            self.reasons.append("an earlier ruleset was never confirmed")
-        if not remembered:
-            self.reasons.append("no ruleset was loaded before")
-        elif file_text != self.wanted.file_text:
-            self.reasons.append("the ruleset differs from the one loaded last")
-        elif live_listing != remembered.get("listing"):
-            self.reasons.append("the kernel's tables differ from what was loaded")
-        if self.retired:
-            self.reasons.append("%s is retired" % " and ".join(self.retired))
-
-
-class Wanted(object):
-    """The ruleset as it was asked for."""
-
-    def __init__(self, content):
-        text = RulesetText(content)
-        self.refused = text.refused
-        self.tables = text.tables
-        self.file_text = file_text(content)
-
-    def transaction(self, plan):
-        """The text that brings the kernel from anything to the wanted ruleset."""
-        return replacement(plan.gone + plan.retired) + self.file_text
-
-
-def diff(header, before, after):
-    """Before and after of a file or of the kernel."""
-    return {"before_header": header, "after_header": header, "before": before, "after": after}
+# What must be left of a timer for a trial that is under way to be taken up again.
+LEFT_S_MIN = 3
 
 
 class Firewall(object):
@@ -178,106 +189,147 @@ class Firewall(object):
     def __init__(self, module):
         self.module = module
         self.parameters = module.params
-        program = module.get_bin_path("nft")
-        self.nft = Nft(module.run_command, program) if program else None
-        self.rollback = Rollback(module.run_command, RUN_DIRECTORY, program)
-        self.candidate = os.path.join(RUN_DIRECTORY, "candidate.nft")
-        self.wanted = Wanted(self.parameters["content"])
-
-    def remembered(self):
-        """What the last confirmed run left."""
-        text = read(self.parameters["state_path"])
-        found = json.loads(text) if text else {}
-        return found if found.get("version") == STATE_VERSION else {}
-
-    def listing(self, tables, live):
-        """The canonical listing of tables, the absent ones as null."""
-        return {table: self.nft.canonical(table) if table in live else None for table in tables}
-
-    def text(self, tables, live):
-        """The listing of tables as text."""
-        return "".join(self.nft.text(table) for table in tables if table in live)
+        self.program = module.get_bin_path("nft")
+        self.trial = trials.Trial(module.run_command, self.program)
+        self.nft = self.trial.nft
+        self.wanted = Wanted(self.parameters["content"], self.parameters["digest"])
+        self.survey = Survey(self.nft if self.program else None, self.parameters)
 
     def plan(self):
         """Look, and decide."""
-        remembered = self.remembered()
-        live = self.nft.tables() if self.nft else []
-        plan = Plan(self.wanted, remembered, live, self.parameters["retire"])
-        listing = self.listing(plan.managed, live)
-        file_text = read(self.parameters["path"])
-        plan.judge(file_text, remembered, listing, self.rollback.armed())
-        plan.diff = diff(self.parameters["path"], file_text or "", self.wanted.file_text)
-        if file_text == self.wanted.file_text and remembered:
-            plan.diff = diff("kernel", self.text(plan.managed, live), remembered.get("text", ""))
-        return plan
+        pending = self.trial.phase() in trials.PENDING
+        return self.survey.plan(self.wanted, pending, trials.said_digest())
+
+    def under_way(self):
+        """Whether exactly this ruleset is on trial, untouched, and long enough to go on with."""
+        trial = self.trial
+        if trial.phase() not in (trials.PROVISIONAL, trials.HELD):
+            return False
+        if not trial.same(self.wanted.file_text, self.wanted.digest):
+            return False
+        remembered = json.loads(trial.state()["files"][1][1])
+        listing = self.survey.listing(self.wanted.tables)
+        return trial.left_s() >= LEFT_S_MIN and listing == remembered["listing"]
 
     def apply(self, plan):
-        """Arm the timer, load, and remember what the kernel made of it."""
-        old = replacement(plan.touched) + self.text(plan.touched, self.nft.tables())
-        remove(self.candidate_state)
-        write(self.candidate, self.wanted.transaction(plan), 0o600)
-        self.nft.check(self.candidate)
-        self.rollback.prepare(old)
-        self.nft.check(self.rollback.script)
-        self.rollback.arm(self.parameters["rollback_s"])
-        try:
-            self.nft.load(self.candidate)
-        except NftError:
-            self.rollback.disarm()
-            raise
-        live = self.nft.tables()
-        state = {
-            "version": STATE_VERSION,
-            "tables": self.wanted.tables,
-            "sha256": hashlib.sha256(self.wanted.file_text.encode("utf-8")).hexdigest(),
-            "listing": self.listing(self.wanted.tables, live),
-            "text": self.text(self.wanted.tables, live),
+        """Load it with the timer armed, and note what the kernel made of it."""
+        lost = self.trial.begin(
+            self.wanted.transaction(plan),
+            plan.touched,
+            self.wanted.digest,
+            self.parameters["rollback_s"],
+        )
+        text = self.survey.state_text(self.wanted)
+        self.trial.note(
+            [
+                [self.parameters["path"], self.wanted.file_text, 0o644],
+                [self.parameters["state_path"], text, 0o600],
+            ]
+        )
+        return lost
+
+    def check(self, plan):
+        """Have nft look at it without loading it."""
+        scratch = os.path.join(self.module.tmpdir, "candidate.nft")
+        write(scratch, self.wanted.transaction(plan), 0o600)
+        self.nft.check(scratch)
+
+    # What is asked for --------------------------------------------------------------------------
+
+    def provisional(self):
+        """Load the ruleset if there is a reason to."""
+        if self.program is None and not self.module.check_mode:
+            self.fail("nft is not installed on this node, expected the package nftables.")
+        if self.parameters["on_trial"]:
+            if not self.under_way():
+                self.fail(self.gone())
+            self.exit(changed=True, reasons=[])
+        if not self.module.check_mode:
+            self.trial.await_settled()
+        plan = self.plan()
+        result = {
+            "changed": bool(plan.reasons),
+            "reasons": plan.reasons,
+            "lost": [],
+            "diff": plan.diff if plan.reasons else {"before": "", "after": ""},
         }
-        write(self.candidate_state, json.dumps(state, indent=1, sort_keys=True) + "\n", 0o600)
-
-    @property
-    def candidate_state(self):
-        """Where the state waits for the confirmation."""
-        return os.path.join(RUN_DIRECTORY, "candidate.json")
-
-    def confirm(self):
-        """Make the loaded ruleset the one that the next boot loads."""
-        state = read(self.candidate_state)
-        if state is None:
-            self.module.fail_json(
-                msg="The connection was cut before the ruleset was loaded, expected one that "
-                "lasts: run again."
+        try:
+            if plan.reasons and self.module.check_mode and self.program:
+                self.check(plan)
+            elif plan.reasons and not self.module.check_mode and not self.under_way():
+                # Before an earlier one is taken back: this one may not be better.
+                self.check(plan)
+                self.trial.revert()
+                plan = self.plan()
+                if plan.reasons:
+                    result["lost"] = self.apply(plan)
+        except NftError as error:
+            self.fail(
+                "nft refuses the ruleset: %s." % error, line=self.wanted.line(plan, error.line)
             )
-        if not self.rollback.disarm():
-            return False
-        write(self.parameters["path"], self.wanted.file_text, 0o644)
-        write(self.parameters["state_path"], state, 0o600)
-        remove(self.candidate_state)
-        remove(self.candidate)
-        return True
+        self.exit(**result)
 
+    def held(self):
+        """Let the peer decide what becomes of the ruleset that is loaded."""
+        if not self.wanted.digest:
+            self.fail("digest is missing, expected that of the pair: a ruleset is held for a peer.")
+        if not self.trial.same(self.wanted.file_text, self.wanted.digest):
+            self.fail("The ruleset is not on trial on this node, expected state provisional first.")
+        if not self.trial.hold(self.parameters["hold_s"]):
+            self.fail(self.gone())
+        self.exit(changed=True, reasons=[])
 
-def provisional(module, firewall):
-    """Load the ruleset if there is a reason to."""
-    if firewall.nft is None and not module.check_mode:
-        module.fail_json(msg="nft is not installed on this node, expected the package nftables.")
-    plan = firewall.plan()
-    result = {
-        "changed": bool(plan.reasons),
-        "reasons": plan.reasons,
-        "tables": firewall.wanted.tables,
-        "diff": plan.diff if plan.reasons else {"before": "", "after": ""},
-    }
-    if plan.reasons and module.check_mode and firewall.nft:
-        scratch = os.path.join(module.tmpdir, "candidate.nft")
-        write(scratch, firewall.wanted.transaction(plan), 0o600)
-        firewall.nft.check(scratch)
-    elif plan.reasons and not module.check_mode:
-        if firewall.rollback.armed():
-            firewall.rollback.now()
-            plan = firewall.plan()
-        firewall.apply(plan)
-    module.exit_json(**result)
+    def confirmed(self):
+        """Make the loaded ruleset the one that the next boot loads."""
+        trial = self.trial
+        if not trial.same(self.wanted.file_text, self.wanted.digest):
+            self.fail(
+                "The connection was cut before the ruleset was loaded, expected one that lasts: "
+                "run again."
+            )
+        why = trial.commit(self.parameters["peer_agrees"])
+        if why:
+            loaded = trial.phase() in trials.PENDING
+            self.fail(
+                "The ruleset is not confirmed because %s, expected one that it has in its "
+                "heartbeats." % why
+                if loaded
+                else self.gone()
+            )
+        self.exit(changed=True, reasons=[])
+
+    def reverted(self):
+        """Take the ruleset back, unless it is confirmed."""
+        self.trial.await_settled()
+        pending = self.trial.phase() in trials.PENDING
+        if pending and not self.module.check_mode:
+            self.trial.revert()
+        same = self.trial.same(self.wanted.file_text, self.wanted.digest)
+        kept = same and self.trial.phase() == trials.CONFIRMED
+        self.exit(
+            changed=pending and not kept,
+            reasons=[],
+            state=trials.CONFIRMED if kept else trials.REVERTED,
+            why=self.trial.state().get("why", "") if same else "",
+        )
+
+    def gone(self):
+        """Why a ruleset that was loaded is not there any more."""
+        return (
+            "The new ruleset let no fresh connection of the controller in within %d s, so the one "
+            "before it is back, expected rules that accept the controller."
+            % self.parameters["rollback_s"]
+        )
+
+    def exit(self, **result):
+        """The end, with how far the ruleset came."""
+        phase = self.trial.phase()
+        result.setdefault("state", phase if phase in trials.PENDING else trials.CONFIRMED)
+        self.module.exit_json(tables=self.wanted.tables, **result)
+
+    def fail(self, sentence, **result):
+        """The end, in a sentence."""
+        self.module.fail_json(msg=sentence, state=self.trial.phase(), **result)
 
 
 def main():
@@ -285,13 +337,18 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "content": {"type": "str", "required": True},
+            "template": {"type": "path"},
+            "digest": {"type": "str", "default": ""},
+            "on_trial": {"type": "bool", "default": False},
+            "peer_agrees": {"type": "bool", "default": False},
             "path": {"type": "path", "default": "/etc/amaranten-ha/ruleset.nft"},
             "state_path": {"type": "path", "default": "/var/lib/amaranten-ha/ruleset.json"},
             "retire": {"type": "list", "elements": "str", "default": []},
             "rollback_s": {"type": "int", "default": 30},
+            "hold_s": {"type": "int", "default": 600},
             "state": {
                 "type": "str",
-                "choices": ["provisional", "confirmed"],
+                "choices": ["provisional", "held", "confirmed", "reverted"],
                 "default": "confirmed",
             },
         },
@@ -301,15 +358,9 @@ def main():
     for line, sentence in firewall.wanted.refused:
         module.fail_json(msg="Line %d of the ruleset %s." % (line, sentence))
     try:
-        if module.params["state"] == "provisional":
-            provisional(module, firewall)
-        if not firewall.confirm():
-            module.fail_json(
-                msg="The new ruleset let no fresh connection of the controller in within %d s, so "
-                "the one before it is back, expected rules that accept the controller."
-                % module.params["rollback_s"]
-            )
-        module.exit_json(changed=True, reasons=[], tables=firewall.wanted.tables)
+        if module.check_mode and module.params["state"] != "reverted":
+            firewall.provisional()
+        getattr(firewall, module.params["state"])()
     except NftError as error:
         module.fail_json(msg="nft refuses the ruleset: %s." % error)
 

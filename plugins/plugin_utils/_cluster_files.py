@@ -110,12 +110,17 @@ def defines(cluster: Cluster, node: str) -> str:
     return "".join(f'define {i.name} = "{i.sides[node].device}"\n' for i in cluster.interfaces)
 
 
-def digests_toml(cluster: Cluster, ruleset_source: str) -> str:
+def ruleset_digest(cluster: Cluster, rulesets: t.Mapping[str, str]) -> str:
+    """The fingerprint of the rendered rulesets of both nodes, the same on both nodes."""
+    return digest([rulesets[node] for node in cluster.nodes])
+
+
+def digests_toml(cluster: Cluster, rulesets: t.Mapping[str, str]) -> str:
     """digests.toml, the same on both nodes: the agents compare them in every heartbeat."""
     return (
         "# Written by Ansible from ha_cluster: change it there.\n"
         f"config = {quoted(config_digest(cluster))}\n"
-        f"ruleset = {quoted(digest(ruleset_source))}\n"
+        f"ruleset = {quoted(ruleset_digest(cluster, rulesets))}\n"
     )
 
 

@@ -10,8 +10,10 @@ import pytest
 from ansible_collections.amaranten.ha.plugins.module_utils._nft import (
     Nft,
     NftError,
+    addition,
     canonical,
     gist,
+    moving_sets,
     replacement,
 )
 
@@ -90,3 +92,41 @@ def test_a_table_is_removed_whether_it_exists_or_not():
     assert replacement(["ip a", "inet b"]) == (
         "table ip a\ndelete table ip a\ntable inet b\ndelete table inet b\n"
     )
+
+
+MOVING = """table inet edge {
+	set plain {
+		type ipv4_addr
+		elements = { 1.1.1.1 }
+	}
+
+	set banned {
+		type ipv4_addr
+		flags dynamic,timeout
+		timeout 1h
+		elements = { 8.8.8.8 timeout 5m expires 4m58s508ms comment "x } y",
+			9.9.9.9 expires 59m58s508ms }
+	}
+
+	map m {
+		type ipv4_addr : verdict
+		flags timeout
+	}
+}
+"""
+
+
+def test_the_elements_of_moving_sets_are_statements_of_their_own():
+    found = moving_sets(MOVING)
+    assert sorted(found) == ["banned", "m"]
+    assert found["banned"].startswith('8.8.8.8 timeout 5m expires 4m58s508ms comment "x } y",')
+    assert found["banned"].endswith("9.9.9.9 expires 59m58s508ms")
+    statement = addition("inet edge", "banned", found["banned"])
+    assert statement.startswith("add element inet edge banned { 8.8.8.8 ")
+    assert addition("inet edge", "m", found["m"]) == ""
+
+
+def test_a_set_whose_listing_hides_that_it_is_dynamic_is_known_by_name():
+    full, empty = listing(elements=["a"]), listing()
+    assert canonical(full) != canonical(empty)
+    assert canonical(full, ["s"]) == canonical(empty, ["s"])

@@ -76,10 +76,15 @@ def test_the_agents_file():
 
 def test_both_nodes_have_the_same_digests_and_a_change_another():
     cluster = cluster_of(RIGHT)
-    text = files.digests_toml(cluster, "table inet edge {}")
+    rules = {"fw-a": "table inet edge {}", "fw-b": "table inet edge {}"}
+    text = files.digests_toml(cluster, rules)
     assert re.search(r'^config = "[0-9a-f]{16}"$', text, re.MULTILINE)
     assert re.search(r'^ruleset = "[0-9a-f]{16}"$', text, re.MULTILINE)
-    assert files.digests_toml(cluster, "table inet other {}") != text
+    assert '"%s"' % files.ruleset_digest(cluster, rules) in text
+    # Each node's own rules count on both: what is rendered, not only the template.
+    for node in rules:
+        changed = dict(rules, **{node: "table inet other {}"})
+        assert files.digests_toml(cluster, changed) != text
     other = cluster_of(at("interfaces.lan.nodes.fw-a.device", "eth9"))
     assert files.config_digest(other) != files.config_digest(cluster)
     # The order in which somebody wrote the addresses is no difference.

@@ -53,4 +53,5 @@ def test_the_agent_is_told_and_the_digest_knows():
     plain, listed = cluster_of(pair()), cluster_of(pair(replicate_sets=["inet filter banned"]))
     assert "sets" not in files.agent_toml(plain, "fw-a")
     assert 'sets = ["inet filter banned"]\n' in files.agent_toml(listed, "fw-a")
-    assert files.digests_toml(plain, "") != files.digests_toml(listed, "")
+    none = {"fw-a": "", "fw-b": ""}
+    assert files.digests_toml(plain, none) != files.digests_toml(listed, none)

@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The trial of a ruleset on a node: loaded, held, and then confirmed or taken back.
+
+The module enters over a connection of the controller, and a timer of systemd when nobody came:
+both run this code, one at a time, under a lock that the kernel drops when its holder dies.  How far
+a trial came is written down before the next step, so each step is safe to be the last.  A trial
+that is held ends as the peer has it: it is kept if the peer's heartbeats say that it committed the
+same, and taken back otherwise.  Nothing here decides what a ruleset should be, and no table is
+touched that the trial was not given.
+
+Note: this is a private module_util; it may change without notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+from ansible_collections.amaranten.ha.plugins.module_utils import _rollback as rollback
+from ansible_collections.amaranten.ha.plugins.module_utils._configuration import (
+    RECORD_PATH,
+    fingerprint,
+)
+from ansible_collections.amaranten.ha.plugins.module_utils._files import read, write, write_all
+from ansible_collections.amaranten.ha.plugins.module_utils._nft import (
+    Nft,
+    NftError,
+    addition,
+    replacement,
+)
+
+DIRECTORY = "/run/amaranten-ha-ruleset"
+DIGESTS_PATH = "/etc/amaranten-ha/digests.toml"
+TOOL = "/usr/sbin/amaranten-ha"
+PROVISIONAL, HELD, SETTLING, COMMITTING = "provisional", "held", "settling", "committing"
+CONFIRMED, REVERTED = "confirmed", "reverted"
+PENDING = (PROVISIONAL, HELD, SETTLING, COMMITTING)
+# How long a node that holds a ruleset waits between taking its word back and asking what the peer
+# did. A peer that is just committing has looked at that word before; it needs three files for it.
+WITHDRAWN_S = 8
+# How long a confirmation waits for the peer's word; heartbeats bring it within a beat.
+AGREES_S = 5
+POLL_S = 0.2
+
+
+class Trial(object):
+    """The one trial of this node, or none; `own` is the phase whose timer runs this code."""
+
+    def __init__(self, run_command, program, directory=DIRECTORY, own=""):
+        self._run = run_command
+        self._program = program
+        self._own = own
+        self.nft = Nft(run_command, program)
+        self.directory = directory
+        self.script = os.path.join(directory, "rollback.nft")
+        self.candidate = os.path.join(directory, "candidate.nft")
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Be the only one who moves the trial."""
+        os.makedirs(self.directory, mode=0o700, exist_ok=True)
+        handle = os.open(os.path.join(self.directory, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def state(self):
+        """What is written down of the trial; empty if there was none since the boot."""
+        return json.loads(read(os.path.join(self.directory, "trial.json")) or "{}")
+
+    def phase(self):
+        """How far the trial came."""
+        return self.state().get("phase", "")
+
+    def left_s(self):
+        """For how many seconds the timer still waits."""
+        return self.state().get("ends_s", 0) - time.monotonic()
+
+    def _enter(self, state, phase, **more):
+        state.update(more, phase=phase)
+        write(os.path.join(self.directory, "trial.json"), json.dumps(state, indent=1) + "\n", 0o600)
+
+    # Beginning ----------------------------------------------------------------------------------
+
+    def begin(self, text, touched, digest, seconds):
+        """Load a text with the timer armed, or raise NftError with nothing changed.
+
+        `touched` are the tables that it replaces or removes. Return what of the present elements of
+        dynamic sets could not be carried over, by set.
+        """
+        with self.locked():
+            present = self._present(touched)
+            elements = self._elements(touched)
+            carried, lost = self._carried(text, elements)
+            old = replacement(touched) + "".join(self.nft.still(table) for table in present)
+            write(self.script, old + self._carried(old, elements)[0], 0o600)
+            write(self.candidate, text + carried, 0o600)
+            rollback.install(os.path.join(self.directory, "lib"))
+            state = {
+                "old": old,
+                "touched": touched,
+                "elements": elements,
+                "digest": digest,
+                "files": [],
+            }
+            self._enter(state, PROVISIONAL, ends_s=time.monotonic() + seconds)
+            try:
+                self._arm(PROVISIONAL, seconds)
+                self.nft.load(self.candidate)
+            except NftError:
+                self._enter(state, REVERTED, why="nft refused it")
+                self._disarm()
+                raise
+            return lost
+
+    def _present(self, tables):
+        live = self.nft.tables()
+        return [table for table in tables if table in live]
+
+    def _elements(self, tables):
+        """Set to the statement that gives it the elements it has now; empty if it has none."""
+        found = {}
+        for table in self._present(tables):
+            for name, elements in self.nft.moving(table).items():
+                found["%s %s" % (table, name)] = addition(table, name, elements)
+        return found
+
+    def _carried(self, text, elements):
+        """(those of the statements that a text bears, the sets for which it bears none).
+
+        A text that the kernel refuses by itself is told as it is: NftError.
+        """
+        self._check(text)
+        every = "".join(elements.values())
+        with contextlib.suppress(NftError):
+            self._check(text + every)
+            return every, []
+        borne, lost = "", []
+        for name, statement in elements.items():
+            try:
+                self._check(text + statement)
+                borne += statement
+            except NftError:
+                lost.append(name)
+        return borne, lost
+
+    def _check(self, text):
+        path = os.path.join(self.directory, "check.nft")
+        write(path, text, 0o600)
+        self.nft.check(path)
+
+    def note(self, files):
+        """Write down the files of a confirmation: a list of path, text, mode."""
+        with self.locked():
+            state = self.state()
+            self._enter(state, state["phase"], files=files)
+
+    def same(self, text, digest):
+        """Whether the trial is one of this file's text."""
+        state = self.state()
+        files = state.get("files") or [["", None, 0]]
+        return files[0][1] == text and state["digest"] == digest
+
+    # On the way ---------------------------------------------------------------------------------
+
+    def hold(self, seconds):
+        """Let the peer decide, and tell it; whether the timer had not fired."""
+        with self.locked():
+            state = self.state()
+            if state.get("phase") not in (PROVISIONAL, HELD):
+                return False
+            if state["phase"] == PROVISIONAL:
+                self._arm(HELD, seconds)
+                self._enter(state, HELD, ends_s=time.monotonic() + seconds)
+                self._disarm(HELD)
+            self._announce(state)
+            return True
+
+    def commit(self, peer_agrees):
+        """Keep the ruleset; return why it is not kept, or nothing."""
+        self.await_settled()
+        with self.locked():
+            state = self.state()
+            if state.get("phase") == CONFIRMED:
+                return ""
+            if state.get("phase") not in PENDING or not state["files"]:
+                return "it is not loaded any more"
+            if peer_agrees and not self._agreed(state["digest"], AGREES_S, alive=True):
+                return "the peer does not say that it has the same ruleset"
+            self._keep(state)
+            return ""
+
+    def revert(self):
+        """Take an unconfirmed ruleset back; one that is held ends as the peer has it."""
+        with self.locked():
+            state = self.state()
+            phase = state.get("phase")
+            if phase == PROVISIONAL:
+                self._back(state, "it was not confirmed")
+            elif phase == COMMITTING:
+                self._finish(state)
+            elif phase == HELD:
+                self._enter(state, SETTLING)
+        self._settle()
+
+    def fired(self):
+        """A timer has come to its end."""
+        with self.locked():
+            state = self.state()
+            phase = state.get("phase")
+            if self._own == HELD and phase == HELD:
+                self._enter(state, SETTLING)
+            elif self._own == PROVISIONAL and phase == PROVISIONAL:
+                self._back(state, "it was not confirmed in time")
+            elif phase == COMMITTING:
+                self._finish(state)
+        self._settle()
+
+    def _finish(self, state):
+        """Whoever confirmed it died over it: what is on the disk holds, or what the peer says."""
+        written = all(read(path) == text for path, text, _mode in state["files"])
+        if written or (state["digest"] and self._agreed(state["digest"], AGREES_S, alive=False)):
+            self._keep(state)
+        else:
+            self._back(state, "its confirmation was interrupted")
+
+    def _settle(self):
+        if self.phase() != SETTLING:
+            return
+        self._withdraw(self.state())
+        time.sleep(WITHDRAWN_S)
+        with self.locked():
+            state = self.state()
+            if state.get("phase") != SETTLING:
+                return
+            if self._agreed(state["digest"], 0, alive=False):
+                self._keep(state)
+            else:
+                self._back(state, "the peer has not committed it")
+
+    def await_settled(self):
+        """Wait while the timer's program asks what the peer did."""
+        deadline = time.monotonic() + WITHDRAWN_S + 2 * AGREES_S
+        while self.phase() == SETTLING and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+    # Ends ---------------------------------------------------------------------------------------
+
+    def _keep(self, state):
+        self._enter(state, COMMITTING)
+        write_all(state["files"] + said_files(state))
+        self._enter(state, CONFIRMED)
+        self._disarm()
+        self._withdraw(state)
+
+    def _back(self, state, why):
+        """Bring the old ruleset back, with the elements that its sets have by now."""
+        try:
+            elements = dict(state["elements"], **self._elements(state["touched"]))
+            path = os.path.join(self.directory, "back.nft")
+            write(path, state["old"] + self._carried(state["old"], elements)[0], 0o600)
+            self.nft.load(path)
+        except NftError:
+            self.nft.load(self.script)
+        self._enter(state, REVERTED, why=why)
+        self._disarm()
+        self._withdraw(state)
+
+    def _arm(self, phase, seconds):
+        rollback.arm(
+            self._run, phase, seconds, self.directory, [self._program, "-f", self.script]
+        )
+
+    def _disarm(self, but=""):
+        for phase in rollback.UNITS:
+            if phase not in (self._own, but):
+                rollback.disarm(self._run, phase)
+
+    # What the two nodes say to each other -------------------------------------------------------
+
+    def _announce(self, state):
+        """Let heart say that this node has the ruleset, although no file does."""
+        text = read(DIGESTS_PATH)
+        if state["digest"] and text:
+            path = os.path.join(self.directory, "digests.toml")
+            write(path, with_digest(text, state["digest"]), 0o644)
+            self._run([TOOL, "reload", "--digests", path])
+
+    def _withdraw(self, state):
+        """Let heart say what the file says."""
+        if state["digest"]:
+            self._run([TOOL, "reload"])
+
+    def _agreed(self, digest, seconds, alive):
+        """Whether the peer's newest heartbeat says that it has the ruleset, within some seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            code, out, _error = self._run([TOOL, "status", "--json"])
+            peer = json.loads(out).get("peer", {}) if code == 0 else {}
+            heard = peer.get("state") == "alive" or not alive
+            if heard and peer.get("digests", {}).get("ruleset") == digest:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_S)
+
+
+def with_digest(text, digest):
+    """digests.toml with the ruleset's fingerprint in it, and the other as it is."""
+    return re.sub(r'(?m)^ruleset = "[0-9a-f]*"$', 'ruleset = "%s"' % digest, text)
+
+
+def said_digest():
+    """The ruleset's fingerprint that this node's file has, or nothing."""
+    found = re.search(r'(?m)^ruleset = "([0-9a-f]*)"$', read(DIGESTS_PATH) or "")
+    return found.group(1) if found else ""
+
+
+def said_files(state):
+    """digests.toml, and the record of the deployment with the new values in it."""
+    found = []
+    text = read(DIGESTS_PATH)
+    if state["digest"] and text:
+        found.append([DIGESTS_PATH, with_digest(text, state["digest"]), 0o644])
+    text = read(RECORD_PATH)
+    if text:
+        record = json.loads(text)
+        for path, content, _mode in state["files"] + found:
+            if "file" + path in record["values"]:
+                record["values"]["file" + path] = fingerprint(content)
+        found.append([RECORD_PATH, json.dumps(record, indent=1, sort_keys=True) + "\n", 0o600])
+    return found
+
+
+def run(arguments):
+    """What a module has as run_command: code, output, errors."""
+    try:
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return 127, "", str(error)
+    return done.returncode, done.stdout, done.stderr
+
+
+def main():
+    """What a timer runs: the directory of the trial, the phase that it ends, and nft."""
+    directory, own, program = sys.argv[1:]
+    Trial(run, program, directory, own).fired()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``playbooks/rules.yml`` on a pair at work: good rules, bad rules, dead controllers.
+
+Runs after the deployment and leaves the inventory's ruleset behind. Whatever happens in between, a
+test ends with the same rules on both nodes, and with the roles as they were.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration import steps
+from tests.integration.deployment import PLAYBOOK, Run, deploy
+from tests.lab import Lab
+from tests.lab.plan import NODES, ROOT
+
+EXAMPLE = ROOT / "roles/firewall/templates/edge.nft.j2"
+SETS = """table inet edge {
+	set banned { type ipv4_addr; flags timeout; }
+	set seen { type ipv4_addr; flags dynamic,timeout; timeout 1h; }
+"""
+BANNED = "203.0.113.77"
+SEEN = "203.0.113.78"
+STRANGER = "table ip stranger { chain c { counter; }; }"
+TRIAL = "/run/amaranten-ha-ruleset/trial.json"
+DIGESTS = "/etc/amaranten-ha/digests.toml"
+# What a run leaves behind, the times of elements apart.
+RULES = """
+nft list tables
+nft -s list table inet edge | sed 's/ expires [0-9a-z]*//'
+cat /etc/amaranten-ha/ruleset.nft
+"""
+# Seconds of the passive node's own decision: long enough for a run to get to its commit.
+HOLD_S = 30
+
+
+def with_rule(rule: str, where: str = "chain input {\n") -> str:
+    """The example with two sets, and a rule at the begin of a chain (or another block)."""
+    text = EXAMPLE.read_text().replace("table inet edge {\n", SETS, 1)
+    head, hook, rest = text.partition(where)
+    policy, rest = rest.split("\n", 1)
+    return f"{head}{hook}{policy}\n\t\t{rule}\n{rest}"
+
+
+def template(lab: Lab, name: str, text: str) -> Path:
+    """A ruleset of this test, as a file of the controller."""
+    path = lab.inventory.parent / f"{name}.nft.j2"
+    path.write_text(text)
+    return path
+
+
+def change(lab: Lab, path: Path | None, *arguments: str) -> Run:
+    """Run rules.yml with a ruleset, or with the inventory's."""
+    words = ["-e", f"ha_ruleset={path}"] if path else []
+    return deploy(lab, *words, *arguments, playbook="rules.yml")
+
+
+def rules(lab: Lab) -> dict[str, str]:
+    """The rules of both nodes, in the kernel and on the disk."""
+    return {node: lab.node(node).run(["sh", "-c", RULES]).stdout for node in NODES}
+
+
+def phase(lab: Lab, node: str) -> str:
+    """How far a trial came on a node."""
+    done = lab.node(node).run(["cat", TRIAL])
+    return str(json.loads(done.stdout)["phase"]) if done.returncode == 0 else ""
+
+
+def expires_s(lab: Lab, node: str, name: str, element: str) -> int:
+    """How long an element has yet; 0 if it is not there."""
+    listed = lab.node(node).run(["nft", "list", "set", "inet", "edge", name]).stdout
+    found = re.search(rf"{re.escape(element)}[^,]* expires (?:(\d+)m)?(?:(\d+)s)?", listed)
+    return 60 * int(found[1] or 0) + int(found[2] or 0) if found else 0
+
+
+@pytest.fixture(scope="module")
+def ruled(pair: Lab) -> Iterator[Lab]:
+    """A pair with sets that have elements and a stranger's table; the inventory's rules at last."""
+    steps.ready(pair)
+    run = change(pair, template(pair, "first", with_rule("iifname lo accept")))
+    assert run.code == 0, run.end()
+    for node in NODES:
+        pair.node(node).run(["nft", STRANGER])
+        for name, element in (("banned", f"{BANNED} timeout 40m"), ("seen", SEEN)):
+            words = f"add element inet edge {name} {{ {element} }}"
+            assert pair.node(node).run(["nft", words]).returncode == 0
+    yield pair
+    for node in NODES:
+        pair.node(node).run(["nft", "delete table ip stranger"])
+    run = change(pair, None)
+    assert run.code == 0, run.end()
+    assert deploy(pair).changed_on_nodes == 0, "site.yml and rules.yml agree"
+
+
+@pytest.fixture(autouse=True)
+def unmoved(ruled: Lab) -> Iterator[None]:
+    """No role moves, and each node ends with the rules of the other one, and with its elements."""
+    holder, epoch = steps.ready(ruled), steps.epoch(ruled)
+    yield
+    assert steps.ready(ruled) == holder
+    assert steps.epoch(ruled) == epoch
+    assert len({tuple(re.findall(r"dport 40\d\d", found)) for found in rules(ruled).values()}) == 1
+    for node in NODES:
+        assert 0 < expires_s(ruled, node, "banned", BANNED) < 40 * 60
+        assert 0 < expires_s(ruled, node, "seen", SEEN) < 60 * 60
+        assert "table ip stranger" in rules(ruled)[node]
+
+
+def test_check_mode_shows_the_difference_and_changes_nothing(ruled: Lab) -> None:
+    before = rules(ruled)
+    run = change(ruled, template(ruled, "good", with_rule("udp dport 4001 accept")), "--check")
+    assert run.code == 0, run.end()
+    assert [run.changed[node] for node in NODES] == [1, 1]
+    assert run.output.count("+\t\tudp dport 4001 accept") == len(NODES)
+    assert rules(ruled) == before
+
+
+def test_a_good_change_under_traffic_loses_nothing_and_the_next_run_nothing_to_do(
+    ruled: Lab,
+) -> None:
+    path = template(ruled, "good", with_rule("udp dport 4001 accept"))
+    with steps.traffic(ruled) as probing:
+        run = change(ruled, path)
+    assert run.code == 0, run.end()
+    assert [run.changed[node] for node in NODES] == [1, 1]
+    assert "+\t\tudp dport 4001 accept" in run.output
+    traffic = probing.result
+    assert traffic.tcp["connections_survived"] == traffic.tcp["connections"], traffic.tcp
+    assert traffic.udp["packets_lost"] == 0, traffic.udp
+    for node in NODES:
+        assert "udp dport 4001 accept" in rules(ruled)[node]
+        found = steps.status(ruled, node)
+        assert found["digests"] == found["peer"]["digests"]
+        timers = ruled.node(node).run(["systemctl", "list-timers", "--all"]).stdout
+        assert "amaranten-ha-ruleset" not in timers
+    again = change(ruled, path)
+    assert again.code == 0, again.end()
+    assert again.changed_on_nodes == 0
+
+
+def test_what_nft_refuses_or_a_spare_that_is_not_ready_changes_nothing(ruled: Lab) -> None:
+    before = rules(ruled)
+    text = with_rule("tcp dprot 22 accept")
+    run = change(ruled, template(ruled, "wrong", text))
+    line = text.splitlines().index("\t\ttcp dprot 22 accept") + 1
+    assert run.code == 2, run.end()
+    assert f"wrong.nft.j2 line {line} (`tcp dprot 22 accept`): nft refuses" in run.output
+    passive = steps.other(steps.ready(ruled))
+    ruled.node(passive).run([steps.TOOL, "maintenance", "on", "--for", "10m"])
+    try:
+        run = change(ruled, template(ruled, "other", with_rule("udp dport 4002 accept")))
+    finally:
+        ruled.node(passive).run([steps.TOOL, "maintenance", "off"])
+    assert run.code == 2, run.end()
+    assert f"{passive} is held in maintenance, expected one that is ready" in run.output
+    assert rules(ruled) == before
+
+
+def test_rules_that_cut_ssh_come_back_from_the_passive_node(ruled: Lab) -> None:
+    before = rules(ruled)
+    text = with_rule("ct state new tcp dport ssh drop")
+    run = change(ruled, template(ruled, "no-ssh", text), "-e", "ha_rollback_s=8")
+    passive = steps.other(steps.ready(ruled))
+    assert run.code == 2, run.end()
+    assert f"{passive}: The new ruleset let no fresh connection of the controller in" in run.output
+    assert f"{passive} has the ruleset from before." in run.output
+    assert run.changed_on_nodes == 0
+    assert rules(ruled) == before
+
+
+def test_rules_that_cut_heartbeats_come_back_from_the_passive_node(ruled: Lab) -> None:
+    before = rules(ruled)
+    cut = """table netdev cut {
+	chain out { type filter hook egress device $lan priority 0; ether type 0x88b5 drop; }
+}
+"""
+    run = change(ruled, template(ruled, "no-beats", with_rule("accept comment x") + cut))
+    assert run.code == 2, run.end()
+    passive = steps.other(steps.ready(ruled))
+    assert f"{passive}: The new ruleset cuts the heartbeats to the peer on lan" in run.output
+    assert run.changed_on_nodes == 0
+    assert rules(ruled) == before
+
+
+def test_rules_that_cut_replication_on_the_active_alone_come_back_on_both(ruled: Lab) -> None:
+    before = rules(ruled)
+    active = steps.ready(ruled)
+    text = with_rule(
+        f"{{% if ha.node.name == '{active}' %}}iifname $sync meta l4proto tcp drop{{% endif %}}"
+    )
+    run = change(ruled, template(ruled, "no-sync", text))
+    assert run.code == 2, run.end()
+    assert "The new ruleset cuts the replication to 10.20.4." in run.output
+    for node in NODES:
+        assert f"{node} has the ruleset from before." in run.output
+    assert rules(ruled) == before
+
+
+# Controllers that die ------------------------------------------------------------------------
+
+
+def killed(lab: Lab, path: Path, when: Callable[[], bool]) -> None:
+    """Begin a change, and end the controller with all its children at a moment."""
+    command = [str(PLAYBOOK), "-i", str(lab.inventory), "playbooks/rules.yml"]
+    command += ["-e", f"ha_ruleset={path}", "-e", f"ha_hold_s={HOLD_S}", "-e", "ha_rollback_s=15"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            steps.until("the moment to die", lambda: when() or process.poll() is not None, 120)
+            assert process.poll() is None, process.stdout and process.stdout.read()
+        finally:
+            for each in [process.pid, *descendants(process.pid)]:
+                try:
+                    os.kill(each, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+
+def descendants(process: int) -> list[int]:
+    """The processes that a process has started, and theirs."""
+    found: list[int] = []
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def test_a_controller_that_dies_before_the_commit_leaves_the_old_rules_on_both(ruled: Lab) -> None:
+    before = rules(ruled)
+    passive = steps.other(steps.ready(ruled))
+    path = template(ruled, "late", with_rule("udp dport 4003 accept"))
+    killed(ruled, path, lambda: phase(ruled, passive) == "held")
+    assert "udp dport 4003 accept" in rules(ruled)[passive]
+    steps.until("the passive's own end", lambda: phase(ruled, passive) == "reverted", HOLD_S + 30)
+    steps.until("the same on both", lambda: rules(ruled) == before, 20)
+
+
+def test_a_controller_that_dies_after_the_commit_leaves_the_new_rules_on_both(ruled: Lab) -> None:
+    holder = steps.ready(ruled)
+    passive = steps.other(holder)
+    path = template(ruled, "late", with_rule("udp dport 4003 accept"))
+    old = ruled.node(holder).run(["cat", DIGESTS]).stdout
+    killed(ruled, path, lambda: ruled.node(holder).run(["cat", DIGESTS]).stdout != old)
+    assert phase(ruled, passive) == "held"
+    began = time.monotonic()
+    steps.until("the passive's own end", lambda: phase(ruled, passive) == "confirmed", HOLD_S + 30)
+    assert time.monotonic() - began > 1
+    for node in NODES:
+        assert rules(ruled)[node].count("udp dport 4003 accept") == 2
+    again = change(ruled, path)
+    assert (again.code, again.changed_on_nodes) == (0, 0), again.end()

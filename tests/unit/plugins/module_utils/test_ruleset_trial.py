@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A trial ends once and in one way, wherever it was interrupted; held, it ends as the peer has it.
+
+nft, systemd and the agent's tool are stood in for here; the real ones are tried in the lab.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.amaranten.ha.plugins.module_utils import _rollback as rollback
+from ansible_collections.amaranten.ha.plugins.module_utils import _ruleset_trial as trials
+from ansible_collections.amaranten.ha.plugins.module_utils._nft import NftError
+
+OLD, NEW = "0123456789abcdef", "fedcba9876543210"
+DIGESTS = '# ours\nconfig = "aaaaaaaaaaaaaaaa"\nruleset = "%s"\n'
+TABLE = """table ip a {
+	set s {
+		flags timeout
+		elements = { 1 }
+	}
+}
+"""
+
+
+class Machine:
+    """Stands in for nft, systemd and the agent's tool: remembers what was asked, in order."""
+
+    def __init__(self):
+        self.said = []
+        self.fails = ""
+        self.peer = {"state": "alive", "digests": {"ruleset": OLD}}
+
+    def run(self, arguments):
+        words = " ".join(arguments)
+        self.said.append(words)
+        if self.fails and self.fails in words:
+            return 1, "", "x.nft:3:1-2: Error: it fails"
+        if "status" in arguments:
+            return 0, json.dumps({"peer": self.peer}), ""
+        if words == "nft -j list tables":
+            return 0, json.dumps({"nftables": [{"table": {"family": "ip", "name": "a"}}]}), ""
+        if words.startswith("nft list table"):
+            return 0, TABLE, ""
+        return 0, "", ""
+
+    def asked(self, *words):
+        """The calls that have all these words."""
+        return [each for each in self.said if all(word in each for word in words)]
+
+
+class Bench:
+    """A trial in a directory of its own, with the files that a confirmation writes."""
+
+    def __init__(self, path):
+        self.machine = Machine()
+        self.path = str(path)
+        self.trial = self.other()
+        self.file = os.path.join(self.path, "etc", "ruleset.nft")
+
+    def other(self, own=""):
+        """The same trial, as another process has it."""
+        return trials.Trial(self.machine.run, "nft", os.path.join(self.path, "run"), own)
+
+    def begin(self):
+        """Load a ruleset, as the module does."""
+        lost = self.trial.begin("table ip a {}\n", ["ip a"], NEW, 30)
+        self.trial.note([[self.file, "new\n", 0o644], [self.file + ".json", "{}\n", 0o600]])
+        return lost
+
+    def read(self, name):
+        """A file, or nothing."""
+        path = os.path.join(self.path, name)
+        if not os.path.exists(path):
+            return ""
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+
+
+@pytest.fixture(name="bench")
+def _bench(tmp_path, monkeypatch):
+    monkeypatch.setattr(trials, "DIGESTS_PATH", str(tmp_path / "digests.toml"))
+    monkeypatch.setattr(trials, "RECORD_PATH", str(tmp_path / "deployed.json"))
+    monkeypatch.setattr(trials, "WITHDRAWN_S", 0)
+    monkeypatch.setattr(trials, "AGREES_S", 0)
+    (tmp_path / "digests.toml").write_text(DIGESTS % OLD)
+    return Bench(tmp_path)
+
+
+def test_the_timer_is_armed_before_anything_is_loaded(bench):
+    bench.begin()
+    calls = bench.machine.said
+    armed = [i for i, each in enumerate(calls) if each.startswith("systemd-run")]
+    loaded = [i for i, each in enumerate(calls) if each.startswith("nft --file")]
+    assert armed[0] < loaded[0]
+    assert "--on-active=30" in calls[armed[0]]
+    assert "--timer-property=AccuracySec=100ms" in calls[armed[0]]
+    assert bench.trial.phase() == trials.PROVISIONAL
+
+
+def test_a_timer_that_cannot_be_armed_leaves_nothing_loaded(bench):
+    bench.machine.fails = "systemd-run"
+    with pytest.raises(NftError, match="cannot be armed"):
+        bench.begin()
+    assert not bench.machine.asked("nft --file")
+    assert bench.trial.phase() not in trials.PENDING
+
+
+def test_elements_of_moving_sets_are_carried_over_and_back(bench):
+    assert bench.begin() == []
+    assert "add element ip a s { 1 }" in bench.read("run/candidate.nft")
+    bench.other(trials.PROVISIONAL).fired()
+    assert "add element ip a s { 1 }" in bench.read("run/back.nft")
+
+
+def test_elements_that_the_new_ruleset_does_not_take_are_told(bench):
+    def run(arguments):
+        if "--check" in arguments and "add element" in bench.read("run/check.nft"):
+            return 1, "", "Error: no such set"
+        return bench.machine.run(arguments)
+
+    bench.trial = trials.Trial(run, "nft", os.path.join(bench.path, "run"))
+    assert bench.begin() == ["ip a s"]
+    assert "add element" not in bench.read("run/candidate.nft")
+
+
+def test_a_confirmation_writes_all_files_and_nothing_is_left_to_fire(bench):
+    bench.begin()
+    assert bench.trial.commit(peer_agrees=False) == ""
+    assert bench.read("etc/ruleset.nft") == "new\n"
+    assert bench.read("digests.toml") == DIGESTS % NEW
+    assert bench.machine.asked("systemctl stop", rollback.UNITS["provisional"] + ".timer")
+    bench.other(trials.PROVISIONAL).fired()
+    assert bench.trial.phase() == trials.CONFIRMED
+    # An answer that was lost is asked for again.
+    assert bench.trial.commit(peer_agrees=False) == ""
+
+
+def test_after_the_timer_no_confirmation_succeeds(bench):
+    bench.begin()
+    bench.other(trials.PROVISIONAL).fired()
+    assert bench.trial.phase() == trials.REVERTED
+    assert bench.trial.commit(peer_agrees=False)
+    assert not bench.trial.hold(600)
+    assert bench.read("etc/ruleset.nft") == ""
+    assert bench.read("digests.toml") == DIGESTS % OLD
+
+
+def test_a_timer_of_another_phase_ends_nothing(bench):
+    bench.begin()
+    assert bench.trial.hold(600)
+    bench.other(trials.PROVISIONAL).fired()
+    assert bench.trial.phase() == trials.HELD
+
+
+def test_the_peer_has_to_agree_where_it_is_asked(bench):
+    bench.begin()
+    assert "peer" in bench.trial.commit(peer_agrees=True)
+    assert bench.trial.phase() == trials.PROVISIONAL
+    bench.machine.peer = {"state": "lost", "digests": {"ruleset": NEW}}
+    assert "peer" in bench.trial.commit(peer_agrees=True)
+    bench.machine.peer["state"] = "alive"
+    assert bench.trial.commit(peer_agrees=True) == ""
+
+
+@pytest.mark.parametrize("said", [OLD, NEW])
+def test_what_is_held_ends_as_the_peer_has_it(bench, said):
+    bench.begin()
+    assert bench.trial.hold(600)
+    assert bench.read("run/digests.toml") == DIGESTS % NEW
+    assert bench.machine.asked("reload --digests")
+    bench.machine.said.clear()
+    bench.machine.peer["digests"]["ruleset"] = said
+    bench.other(trials.HELD).fired()
+    kept = said == NEW
+    assert bench.trial.phase() == (trials.CONFIRMED if kept else trials.REVERTED)
+    assert bool(bench.read("etc/ruleset.nft")) is kept
+    assert bench.read("digests.toml") == DIGESTS % said
+    # It takes its own word back before it asks.
+    words = [each.split()[1] for each in bench.machine.said if each.startswith(trials.TOOL)]
+    assert words[:2] == ["reload", "status"]
+
+
+@pytest.mark.parametrize(
+    ("written", "peer", "kept"), [(True, OLD, True), (False, NEW, True), (False, OLD, False)]
+)
+def test_a_confirmation_that_was_killed_is_finished_by_the_timer(bench, written, peer, kept):
+    bench.begin()
+    bench.machine.peer["digests"]["ruleset"] = peer
+    state = bench.trial.state()
+    bench.trial._enter(state, trials.COMMITTING)
+    if written:
+        trials.write_all(state["files"])
+    bench.other(trials.PROVISIONAL).fired()
+    assert bench.trial.phase() == (trials.CONFIRMED if kept else trials.REVERTED)
+    assert (bench.read("digests.toml") == DIGESTS % NEW) is kept
+
+
+def test_the_record_of_the_deployment_knows_the_new_files(bench):
+    record = {"values": {"file" + bench.file: "old", "file/etc/other": "same"}}
+    with open(os.path.join(bench.path, "deployed.json"), "w", encoding="utf-8") as file:
+        json.dump(record, file)
+    bench.begin()
+    bench.trial.commit(peer_agrees=False)
+    values = json.loads(bench.read("deployed.json"))["values"]
+    assert values["file" + bench.file] == trials.fingerprint("new\n")
+    assert values["file/etc/other"] == "same"
+
+
+def test_the_copy_that_a_timer_runs_needs_nothing_else(bench):
+    bench.begin()
+    nft = os.path.join(bench.path, "nft")
+    with open(nft, "w", encoding="utf-8") as file:
+        file.write("#!/bin/sh\necho '{\"nftables\": []}'\n")
+    os.chmod(nft, stat.S_IRWXU)
+    directory = os.path.join(bench.path, "run")
+    words = [sys.executable, "-B", "-m", rollback.PACKAGE + "._ruleset_trial", directory]
+    done = subprocess.run(
+        [*words, trials.PROVISIONAL, nft],
+        cwd="/",
+        env={"PYTHONPATH": os.path.join(directory, "lib"), "PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert bench.trial.phase() == trials.REVERTED
