@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import steps
-from tests.integration.deployment import PLAYBOOK, Run, deploy
+from tests.integration.deployment import PLAYBOOK, Run, deploy, play
 from tests.lab import Lab
 from tests.lab.plan import NODES, ROOT
 
@@ -61,7 +61,7 @@ def template(lab: Lab, name: str, text: str) -> Path:
 def change(lab: Lab, path: Path | None, *arguments: str) -> Run:
     """Run rules.yml with a ruleset, or with the inventory's."""
     words = ["-e", f"ha_ruleset={path}"] if path else []
-    return deploy(lab, *words, *arguments, playbook="rules.yml")
+    return play(lab, "rules", *words, *arguments)
 
 
 def rules(lab: Lab) -> dict[str, str]:
