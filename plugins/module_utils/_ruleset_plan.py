@@ -10,6 +10,7 @@ Note: this is a private module_util; it may change without notice.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 
@@ -74,6 +75,15 @@ class Wanted(object):
 def diff(header, before, after):
     """Before and after of a file or of the kernel."""
     return {"before_header": header, "after_header": header, "before": before, "after": after}
+
+
+def difference(shown):
+    """A diff as lines, each with a sign in front; tabs are shown as two blanks."""
+    before, after = (shown[side].expandtabs(2).splitlines() for side in ("before", "after"))
+    header = shown["before_header"]
+    return list(
+        difflib.unified_diff(before, after, header, header + " (wanted)", lineterm="", n=2)
+    )
 
 
 class Survey(object):

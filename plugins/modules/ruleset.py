@@ -157,6 +157,12 @@ state:
   returned: always
   type: str
   sample: held
+difference:
+  description: The same as the diff, line by line, for a playbook that shows it beforehand.
+  returned: when the ruleset was compared
+  type: list
+  elements: str
+  sample: ["+  udp dport 4001 accept"]
 lost:
   description: Dynamic sets whose elements the new ruleset does not take, as family, table and set.
   returned: when the ruleset was loaded
@@ -177,7 +183,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.amaranten.ha.plugins.module_utils import _ruleset_trial as trials
 from ansible_collections.amaranten.ha.plugins.module_utils._files import write
 from ansible_collections.amaranten.ha.plugins.module_utils._nft import NftError
-from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_plan import Survey, Wanted
+from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_plan import (
+    Survey,
+    Wanted,
+    difference,
+)
 
 # What must be left of a timer for a trial that is under way to be taken up again.
 LEFT_S_MIN = 3
@@ -251,6 +261,7 @@ class Firewall(object):
             "changed": bool(plan.reasons),
             "reasons": plan.reasons,
             "lost": [],
+            "difference": difference(plan.diff) if plan.reasons else [],
             "diff": plan.diff if plan.reasons else {"before": "", "after": ""},
         }
         try:
