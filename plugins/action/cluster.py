@@ -31,7 +31,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._node_checks import (
 )
 from ansible_collections.amaranten.ha.plugins.plugin_utils._pair import Cluster
 from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Problems, plain, shown
-from ansible_collections.amaranten.ha.plugins.plugin_utils._together import refusals, together
+from ansible_collections.amaranten.ha.plugins.plugin_utils._together import together
 
 COLLECTION_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GROUP = "firewalls"
@@ -57,8 +57,6 @@ class ActionModule(ActionBase):
             argument_spec={
                 "nodes": {"type": "dict", "default": {}},
                 "force_timers": {"type": "bool", "default": False},
-                "ready": {"type": "bool", "default": False},
-                "force_rules": {"type": "bool", "default": False},
             }
         )
         variables = task_vars or {}
@@ -67,10 +65,6 @@ class ActionModule(ActionBase):
         try:
             cluster, rulesets = self.pair(variables, node)
             self.judge(variables, cluster, nodes, arguments["force_timers"])
-            if arguments["ready"]:
-                not_now = refusals(cluster, nodes, arguments["force_rules"])
-                if not_now:
-                    raise Refused(*not_now)
         except Refused as refusal:
             result.update(failed=True, msg="\n".join(refusal.args))
             return result

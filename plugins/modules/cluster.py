@@ -40,16 +40,6 @@ options:
       - Let timers become shorter than what the running agents have measured allows.
     type: bool
     default: false
-  ready:
-    description:
-      - Refuse unless the rules can be changed on both nodes in step. One is active, the other is
-        passive and would take over now, and each hears the other.
-    type: bool
-    default: false
-  force_rules:
-    description: With O(ready), accept a single node, or a spare that is not ready.
-    type: bool
-    default: false
 notes:
   - C(ha_cluster) is described in C(docs/deploy.md), the ruleset in C(docs/ruleset.md).
 seealso:
@@ -134,8 +124,6 @@ def main():
         argument_spec={
             "nodes": {"type": "dict", "default": {}},
             "force_timers": {"type": "bool", "default": False},
-            "ready": {"type": "bool", "default": False},
-            "force_rules": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

@@ -108,10 +108,10 @@ node:
       type: str
       sample: passive
     agent:
-      description: What the deployed agent says of the pair. The C(reasons) why the spare would not
-        take over; the C(state) of its C(peer), and the C(ruleset) that the peer's heartbeats say.
+      description: What the deployed agent says of the pair. The C(state) of its C(peer), and the
+        fingerprint of the C(ruleset) that the peer's heartbeats say.
       type: dict
-      sample: {reasons: [], peer: {state: alive, ruleset: 0f3c9a4417c2b6de}}
+      sample: {peer: {state: alive, ruleset: 0f3c9a4417c2b6de}}
     timers:
       description: The timers of the running agent, in milliseconds; empty if there is none.
       type: dict
@@ -214,7 +214,6 @@ def main():
         "resolv_conf_is_link": os.path.islink("/etc/resolv.conf"),
         "role": status.get("role", ""),
         "agent": {
-            "reasons": status.get("reasons", []),
             "peer": {
                 "state": status.get("peer", {}).get("state", "unknown"),
                 "ruleset": status.get("peer", {}).get("digests", {}).get("ruleset", ""),

@@ -161,7 +161,7 @@ def test_what_nft_refuses_or_a_spare_that_is_not_ready_changes_nothing(ruled: La
     finally:
         ruled.node(passive).run([steps.TOOL, "maintenance", "off"])
     assert run.code == 2, run.end()
-    assert f"{passive} is held in maintenance, expected one that is ready" in run.output
+    assert f"Nothing was changed: {passive} is held in maintenance" in run.output
     assert rules(ruled) == before
 
 
