@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,8 +38,8 @@ nft list tables
 nft -s list table inet edge | sed 's/ expires [0-9a-z]*//'
 cat /etc/amaranten-ha/ruleset.nft
 """
-# Seconds of the passive node's own decision: long enough for a run to get to its commit.
-HOLD_S = 30
+# Seconds until the passive node's own decision: before a run gets to its commit, and after it.
+SOON_S, LATER_S = 10, 20
 
 
 def with_rule(rule: str, where: str = "chain input {\n") -> str:
@@ -208,10 +207,10 @@ def test_rules_that_cut_replication_on_the_active_alone_come_back_on_both(ruled:
 # Controllers that die ------------------------------------------------------------------------
 
 
-def killed(lab: Lab, path: Path, when: Callable[[], bool]) -> None:
+def killed(lab: Lab, path: Path, hold_s: int, when: Callable[[], bool]) -> None:
     """Begin a change, and end the controller with all its children at a moment."""
     command = [str(PLAYBOOK), "-i", str(lab.inventory), "playbooks/rules.yml"]
-    command += ["-e", f"ha_ruleset={path}", "-e", f"ha_hold_s={HOLD_S}", "-e", "ha_rollback_s=15"]
+    command += ["-e", f"ha_ruleset={path}", "-e", f"ha_hold_s={hold_s}", "-e", "ha_rollback_s=15"]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -239,9 +238,9 @@ def test_a_controller_that_dies_before_the_commit_leaves_the_old_rules_on_both(r
     before = rules(ruled)
     passive = steps.other(steps.ready(ruled))
     path = template(ruled, "late", with_rule("udp dport 4003 accept"))
-    killed(ruled, path, lambda: phase(ruled, passive) == "held")
+    killed(ruled, path, SOON_S, lambda: phase(ruled, passive) == "held")
     assert "udp dport 4003 accept" in rules(ruled)[passive]
-    steps.until("the passive's own end", lambda: phase(ruled, passive) == "reverted", HOLD_S + 30)
+    steps.until("the passive's own end", lambda: phase(ruled, passive) == "reverted", 60)
     steps.until("the same on both", lambda: rules(ruled) == before, 20)
 
 
@@ -250,11 +249,9 @@ def test_a_controller_that_dies_after_the_commit_leaves_the_new_rules_on_both(ru
     passive = steps.other(holder)
     path = template(ruled, "late", with_rule("udp dport 4003 accept"))
     old = ruled.node(holder).run(["cat", DIGESTS]).stdout
-    killed(ruled, path, lambda: ruled.node(holder).run(["cat", DIGESTS]).stdout != old)
+    killed(ruled, path, LATER_S, lambda: ruled.node(holder).run(["cat", DIGESTS]).stdout != old)
     assert phase(ruled, passive) == "held"
-    began = time.monotonic()
-    steps.until("the passive's own end", lambda: phase(ruled, passive) == "confirmed", HOLD_S + 30)
-    assert time.monotonic() - began > 1
+    steps.until("the passive's own end", lambda: phase(ruled, passive) == "confirmed", 60)
     for node in NODES:
         assert rules(ruled)[node].count("udp dport 4003 accept") == 2
     again = change(ruled, path)
