@@ -39,6 +39,9 @@ class ActionModule(ActionBase):
         if self._task.check_mode or state in ("provisional", "confirmed"):
             loaded = self.load(dict(arguments, state="provisional"), task_vars)
             result.update(self.placed(loaded))
+            if loaded.get("lost"):
+                sets = ", ".join(loaded["lost"])
+                result["warnings"] = [f"The new ruleset does not take the elements of: {sets}"]
             if self._task.check_mode or loaded.get("failed") or not loaded.get("changed"):
                 return result
         if state == "provisional":
