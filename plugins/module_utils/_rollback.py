@@ -45,7 +45,9 @@ def install(library):
     for part in PARTS:
         name = "%s.%s" % (PACKAGE, part)
         source = importlib.import_module(name).__loader__.get_source(name)
-        write(os.path.join(library, *name.split(".")) + ".py", source, 0o600)
+        # The controller's own loader of collections gives bytes.
+        text = source.decode("utf-8") if isinstance(source, bytes) else source
+        write(os.path.join(library, *name.split(".")) + ".py", text, 0o600)
 
 
 def arm(run_command, phase, seconds, directory, fallback):
