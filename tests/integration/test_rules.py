@@ -24,8 +24,8 @@ from tests.lab.plan import NODES, ROOT
 
 EXAMPLE = ROOT / "roles/firewall/templates/edge.nft.j2"
 SETS = """table inet edge {
-	set banned { type ipv4_addr; flags timeout; }
-	set seen { type ipv4_addr; flags dynamic,timeout; timeout 1h; }
+\tset banned { type ipv4_addr; flags timeout; }
+\tset seen { type ipv4_addr; flags dynamic,timeout; timeout 1h; }
 """
 BANNED = "203.0.113.77"
 SEEN = "203.0.113.78"
@@ -179,7 +179,7 @@ def test_rules_that_cut_ssh_come_back_from_the_passive_node(ruled: Lab) -> None:
 def test_rules_that_cut_heartbeats_come_back_from_the_passive_node(ruled: Lab) -> None:
     before = rules(ruled)
     cut = """table netdev cut {
-	chain out { type filter hook egress device $lan priority 0; ether type 0x88b5 drop; }
+\tchain out { type filter hook egress device $lan priority 0; ether type 0x88b5 drop; }
 }
 """
     run = change(ruled, template(ruled, "no-beats", with_rule("accept comment x") + cut))

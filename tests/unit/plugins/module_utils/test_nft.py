@@ -95,23 +95,23 @@ def test_a_table_is_removed_whether_it_exists_or_not():
 
 
 MOVING = """table inet edge {
-	set plain {
-		type ipv4_addr
-		elements = { 1.1.1.1 }
-	}
+\tset plain {
+\t\ttype ipv4_addr
+\t\telements = { 1.1.1.1 }
+\t}
 
-	set banned {
-		type ipv4_addr
-		flags dynamic,timeout
-		timeout 1h
-		elements = { 8.8.8.8 timeout 5m expires 4m58s508ms comment "x } y",
-			9.9.9.9 expires 59m58s508ms }
-	}
+\tset banned {
+\t\ttype ipv4_addr
+\t\tflags dynamic,timeout
+\t\ttimeout 1h
+\t\telements = { 8.8.8.8 timeout 5m expires 4m58s508ms comment "x } y",
+\t\t\t9.9.9.9 expires 59m58s508ms }
+\t}
 
-	map m {
-		type ipv4_addr : verdict
-		flags timeout
-	}
+\tmap m {
+\t\ttype ipv4_addr : verdict
+\t\tflags timeout
+\t}
 }
 """
 

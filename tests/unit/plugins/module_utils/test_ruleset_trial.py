@@ -21,10 +21,10 @@ from ansible_collections.amaranten.ha.plugins.module_utils._nft import NftError
 OLD, NEW = "0123456789abcdef", "fedcba9876543210"
 DIGESTS = '# ours\nconfig = "aaaaaaaaaaaaaaaa"\nruleset = "%s"\n'
 TABLE = """table ip a {
-	set s {
-		flags timeout
-		elements = { 1 }
-	}
+\tset s {
+\t\tflags timeout
+\t\telements = { 1 }
+\t}
 }
 """
 
