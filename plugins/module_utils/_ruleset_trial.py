@@ -19,8 +19,8 @@ import fcntl
 import json
 import os
 import re
+import subprocess
 import sys
-import tempfile
 import time
 
 from ansible_collections.amaranten.ha.plugins.module_utils import _rollback as rollback
@@ -343,19 +343,12 @@ def said_files(state):
 
 def run(arguments):
     """What a module has as run_command, where there is no module: code, output, errors."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
-        ends = [
-            (os.POSIX_SPAWN_DUP2, out.fileno(), 1),
-            (os.POSIX_SPAWN_DUP2, error.fileno(), 2),
-        ]
-        try:
-            child = os.posix_spawnp(arguments[0], arguments, os.environ, file_actions=ends)
-        except OSError as why:
-            return 127, "", str(why)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        out.seek(0)
-        error.seek(0)
-        return code, out.read(), error.read()
+    try:
+        # pylint: disable-next=ansible-bad-function
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return 127, "", str(error)
+    return done.returncode, done.stdout, done.stderr
 
 
 def main():
