@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Which pairs get their rules in step, judged by what was found on their nodes.
 
-What is no pair at work is changed one node after the other, by `site.yml`, or refused, by `rules.yml`.
+What is no pair at work is changed one node after the other by `site.yml`, and refused by
+`rules.yml`.
 """
 
 from __future__ import annotations
