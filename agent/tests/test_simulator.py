@@ -104,6 +104,13 @@ KEPT = {
             Fault(at_ms=400, what="partition", for_ms=22),
         ),
     ),
+    "who resumes announces, for the peer may have come and gone": Plan(
+        faults=(
+            Fault(at_ms=0, what="restart", node=1, amount=700),
+            Fault(at_ms=0, what="partition"),
+            Fault(at_ms=400, what="kill", node=2),
+        )
+    ),
     "an announced restart that takes too long ends as any other": Plan(
         profile="metal", faults=(Fault(at_ms=0, what="restart", node=1, amount=3100),)
     ),

@@ -143,6 +143,8 @@ class Rule:
 
 _HANDED_OVER = (Action.LINGER, Action.ADDRESSES_OFF)
 _TAKE_OVER = (Action.CLAIM, Action.ADDRESSES_ON, Action.ANNOUNCE)
+_RESUME = (Action.CLAIM, Action.ANNOUNCE)
+"""Announced, too: cut off from us, the peer may have had the addresses and lost them meanwhile."""
 _CLOSE = (Action.CLOSE_GATE, Action.ADDRESSES_OFF)
 
 
@@ -309,7 +311,7 @@ RULES: tuple[Rule, ...] = (
     Rule(_ACTIVE, _earns_standing, Role.ACTIVE, "third party answers", (Action.CLAIM,)),
     Rule(_GIVING, _offer_is_void, Role.ACTIVE, "offer withdrawn", (Action.WITHDRAW,)),
     Rule(_PASSIVE, _accepts_offer, Role.ACTIVE, "accepted hand-over", _TAKE_OVER),
-    Rule(_START, lambda v: v.resumable is True, Role.ACTIVE, "resumed", (Action.CLAIM,)),
+    Rule(_START, lambda v: v.resumable is True, Role.ACTIVE, "resumed", _RESUME),
     Rule(_START, lambda v: v.resumable is False, Role.STARTING, "not resumed", _CLOSE),
     Rule(_START, _peer_active, Role.PASSIVE, "peer is active", ()),
     Rule(_WAITING, _is_elected, Role.ACTIVE, "elected", _TAKE_OVER),
