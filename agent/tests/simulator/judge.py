@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from amaranten_ha.core.beat import Kind, Role
 from amaranten_ha.core.role import Rule
 from amaranten_ha.core.timing import MS_NS, SILENT_BEATS
+from simulator.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from simulator.machine import Arrival, Machine, Sent
@@ -71,6 +72,8 @@ class Judge:
         """When a heart last drained something fresh."""
         self._contact_ns = {1: 0, 2: 0}
         """Since when it has been hearing the other without a silence of `dead`."""
+        self._met_ns = {1: (0, 0), 2: (0, 0)}
+        """The same by the node's own clock, and when it last drained something fresh."""
         self._before: Any = None
         self.recordings: dict[int, list[tuple[int, Any, bytes]]] = {}
         """What an attacker has recorded of what a node was sent, if there is one."""
@@ -125,7 +128,7 @@ class Judge:
         sent, heart = arrival.sent, machine.heart
         assert sent is not None and heart is not None
         if sent.forged:
-            self._before = _fingerprint(heart)
+            self._before = fingerprint(heart)
             return
         if machine.number in self.recordings:
             recorded = arrival.link, arrival.content, arrival.mac
@@ -135,6 +138,10 @@ class Judge:
             if now_ns - self._listened_ns[machine.number] > heart.timing.dead_ms * MS_NS:
                 self._contact_ns[machine.number] = now_ns
             self._listened_ns[machine.number] = now_ns
+            since_ns, last_ns = self._met_ns[machine.number]
+            silent = machine.now_ns - last_ns > heart.timing.dead_ms * MS_NS
+            met_ns = machine.now_ns if silent else since_ns
+            self._met_ns[machine.number] = met_ns, machine.now_ns
             known = self._newest[machine.number]
             if known is None or (sent.session, sent.sequence) >= known[0].order:
                 self._newest[machine.number] = sent, self._world.now_ns
@@ -144,7 +151,7 @@ class Judge:
     def heard(self, machine: Machine, arrival: Arrival, taken: bool) -> None:
         """A heart has judged that heartbeat."""
         assert arrival.sent is not None and machine.heart is not None
-        if arrival.sent.forged and (taken or self._before != _fingerprint(machine.heart)):
+        if arrival.sent.forged and (taken or self._before != fingerprint(machine.heart)):
             raise Violation("authentic", f"{machine.plan.name} believed a forged or replayed frame")
 
     def sent(self, machine: Machine, sent: Sent, was_open: bool) -> None:
@@ -332,9 +339,10 @@ class Judge:
     def _yields_to_deaf(self, machine: Machine) -> None:
         assert machine.heart is not None
         timing, number = machine.heart.timing, machine.number
-        since_ns = max(self._listened_ns[3 - number], self._contact_ns[number])
-        least_ms = (ONE_WAY_DEADS - 1) * timing.dead_ms
-        if self._world.now_ns - since_ns < least_ms * MS_NS:
+        heard_ns = self._world.now_ns - self._listened_ns[3 - number]
+        # By its own clock: a machine that was paused with its clock cannot know of that silence.
+        met_ns = machine.now_ns - self._met_ns[number][0]
+        if min(heard_ns, met_ns) < (ONE_WAY_DEADS - 1) * timing.dead_ms * MS_NS:
             raise Violation("deaf", f"{machine.plan.name} yielded to a peer that could hear it")
 
     def turned(self, machine: Machine) -> None:
@@ -381,20 +389,3 @@ class Judge:
             if reaches != self._reaches[number]:
                 self._reaches[number] = reaches
                 self._reaches_since_ns[number] = self._world.now_ns
-
-
-def _fingerprint(heart: Any) -> tuple[Any, ...]:
-    """Everything of an engine on which a decision could rest."""
-    pulse = heart.pulse
-    return (
-        heart.role,
-        heart.claim,
-        heart.epoch,
-        heart.last_active,
-        pulse.heard_ns,
-        pulse.session,
-        pulse.sequence,
-        pulse.echo_sequence,
-        pulse.beat,
-        [each.heard_ns for each in pulse.links.values()],
-    )
