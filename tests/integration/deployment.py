@@ -33,7 +33,7 @@ find /etc /usr/lib/amaranten-ha /var/lib/amaranten-ha /usr/sbin /lib/modules-loa
     -xdev \( -type f -o -type l \) -printf '%p %s %T@ %l\n' 2>/dev/null | sort
 dpkg-query -W
 systemctl list-unit-files --no-legend --no-pager
-ip -o address show | sed 's/valid_lft.*//' | grep -v 'inet6 fe80'
+ip -o address show | sed 's/ tentative//; s/valid_lft.*//' | grep -v 'inet6 fe80'
 ip route show; ip -6 route show
 nft -s list ruleset 2>/dev/null
 sysctl net.ipv4.conf net.ipv6.conf net.netfilter 2>/dev/null | grep -v -e _count -e _secret

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable
+from collections.abc import Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from amaranten_ha.core import tlv
@@ -91,11 +92,22 @@ def unpacked(item: Item) -> tuple[int, bytes, bytes]:
     return _LINK.unpack_from(item.key)[0], item.key[2:], item.value
 
 
-def by_link(keys: Iterable[bytes], count_max: int) -> dict[str, list[str]]:
-    """Return the addresses on each logical interface as text, so many of each at most."""
-    found: dict[str, list[str]] = {}
-    for each in keys:
-        addresses = found.setdefault(str(_LINK.unpack_from(each)[0]), [])
-        if len(addresses) < count_max:
-            addresses.append(str(ipaddress.ip_address(each[_LINK.size :])))
-    return found
+def by_link(known: Mapping[bytes, bytes], count_max: int) -> dict[str, list[str]]:
+    """Return an address of each of so many hosts at most on each logical interface, as text.
+
+    One host with many addresses is one witness only. Addresses that a host keeps come first:
+    those of IPv4, then global ones, then link-local ones, which also switches and bridges have.
+    """
+    hosts: dict[int, dict[bytes, ipaddress.IPv4Address | ipaddress.IPv6Address]] = {}
+    for each, mac in sorted(known.items(), key=lambda item: _rank(item[0])):
+        address = ipaddress.ip_address(each[_LINK.size :])
+        hosts.setdefault(_LINK.unpack_from(each)[0], {}).setdefault(mac, address)
+    return {
+        str(link): [str(address) for address in islice(found.values(), count_max)]
+        for link, found in hosts.items()
+    }
+
+
+def _rank(known: bytes) -> tuple[int, bool, bytes]:
+    address = ipaddress.ip_address(known[_LINK.size :])
+    return address.version, address.is_link_local, known
