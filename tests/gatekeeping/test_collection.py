@@ -6,6 +6,7 @@ They are slow (a minute or two for the first run of ansible-test), so they stand
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -49,6 +50,41 @@ def test_every_playbook_parses() -> None:
     playbooks = sorted(ROOT.glob("playbooks/*.yml"))
     assert playbooks
     gate(BIN / "ansible-playbook", "-i", "localhost,", "--syntax-check", *playbooks)
+
+
+def test_no_playbook_is_content_with_an_inventory_without_firewalls() -> None:
+    """Ansible says "no hosts matched" and ends with 0: a drift check would look clean for ever."""
+    runs = {
+        playbook.name: subprocess.Popen(
+            [BIN / "ansible-playbook", "-i", os.devnull, "-e", "drill=switchover", playbook],
+            cwd=ROOT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for playbook in ROOT.glob("playbooks/*.yml")
+    }  # fmt: skip
+    assert runs
+    for name, run in runs.items():
+        said = run.communicate()[0]
+        assert run.returncode == 2, (name, said)
+        assert "The group firewalls has no hosts, expected exactly two" in said, (name, said)
+
+
+def test_the_example_of_the_inventory_plugin_makes_pairs(tmp_path: Path) -> None:
+    name = "amaranten.ha.pairs"
+    said = json.loads(gate(BIN / "ansible-doc", "--json", "--type", "inventory", name))
+    source = tmp_path / "firewalls.pairs.yml"
+    source.write_text(said[name]["examples"])
+    found = json.loads(gate(BIN / "ansible-inventory", "-i", source, "--list"))
+    assert found["firewalls"]["children"] == ["pair_berlin", "pair_paris"]
+    assert found["pair_paris"]["hosts"] == ["par-a", "par-b"]
+    assert (found["ha_primary"]["hosts"], found["ha_backup"]["hosts"]) == (
+        ["ber-a", "par-a"],
+        ["ber-b", "par-b"],
+    )
+    profiles = {
+        host: said["ha_cluster"]["profile"] for host, said in found["_meta"]["hostvars"].items()
+    }
+    assert profiles == {"ber-a": "fast", "ber-b": "fast", "par-a": "virtual", "par-b": "virtual"}
 
 
 @pytest.mark.parametrize("end", ["oldest", "newest"])

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.integration import steps
 from tests.integration.conftest import converged
 from tests.integration.deployment import PLAYBOOK, Run, snapshot, varied
@@ -118,6 +120,24 @@ def test_a_converged_pair_has_no_drift_and_nothing_is_changed(pair: Lab) -> None
     assert run.changed_on_nodes == 0
     assert snapshot(pair) == before
     assert (pair.inventory.parent / "drift/drift.xml").read_text().count("<failure") == 0
+
+
+def test_a_pair_of_the_inventory_plugin_is_the_same_pair(pair: Lab) -> None:
+    converged(pair)
+    group = yaml.safe_load(pair.inventory.read_text())["all"]["children"]["firewalls"]
+    cluster = group["vars"].pop("ha_cluster")
+    name, *hosts = (cluster.pop(each) for each in ("name", "primary", "backup"))
+    listed = {
+        "hosts": {host: group["hosts"][host] for host in hosts},
+        "cluster": cluster,
+        "vars": group["vars"],
+    }
+    source = pair.inventory.with_name("lab.pairs.yml")
+    source.write_text(
+        yaml.safe_dump({"plugin": "amaranten.ha.pairs", "pairs": {name: listed}}, sort_keys=False)
+    )
+    run, report = drift(pair, inventory=source)
+    assert (run.code, report["drift"], found(report)) == (0, False, {}), run.output
 
 
 def test_the_export_of_a_deployed_node_is_what_was_asked_for(pair: Lab) -> None:
