@@ -124,6 +124,24 @@ def test_restart_of_heart_by_its_supervisor_on_the_active_is_a_switchover(pair: 
     assert steps.ready(pair) == steps.other(giver)
 
 
+def test_a_stopped_service_on_the_active_hands_over_and_stays_stopped(pair: Lab) -> None:
+    holder = steps.ready(pair)
+    node = pair.node(holder)
+    units = [HEART, "amaranten-ha-active.target", "amaranten-ha-passive.target"]
+    try:
+        with steps.traffic(pair) as probing:
+            done = node.run(["systemctl", "stop", HEART])
+            time.sleep(1)
+        assert done.returncode == 0, done.stderr
+        assert probing.result.udp["packets_lost"] == 0
+        assert steps.active(pair) == steps.other(holder)
+        # What follows a role must not bring back who has it.
+        assert node.run(["systemctl", "is-active", *units]).stdout.split() == ["inactive"] * 3
+    finally:
+        node.run(["systemctl", "start", HEART])
+    assert steps.ready(pair) == steps.other(holder)
+
+
 @pytest.mark.parametrize("unit", [GATE, SYNC])
 def test_death_of_gate_or_sync_moves_no_role_and_loses_no_packet(pair: Lab, unit: str) -> None:
     holder = steps.ready(pair)
