@@ -25,6 +25,8 @@ from tests.lab.plan import NODES, ROOT
 
 PLAYBOOK = ROOT / ".venv/bin/ansible-playbook"
 SITE_S_MAX = 600
+# Where a controller may die: a task begins, or a host has changed in one.
+BOUNDARY = re.compile(r"(TASK|RUNNING HANDLER) \[|changed: \[")
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)", re.MULTILINE)
 
 # What a node is, as far as a deployment could change it: files, packages, units, addresses, rules.
@@ -49,13 +51,19 @@ class Run:
 
     @property
     def changed(self) -> dict[str, int]:
-        """Changed tasks by host, from the recap."""
-        return {found[0]: int(found[2]) for found in RECAP.findall(self.output)}
+        """Changed tasks by node, from the recap; what looks at the inventory alone is no node."""
+        found = {host: int(changed) for host, _ok, changed in RECAP.findall(self.output)}
+        return {host: changed for host, changed in found.items() if host in NODES}
 
     @property
     def changed_on_nodes(self) -> int:
         """Changed tasks on both nodes together."""
-        return sum(self.changed.get(node, 0) for node in NODES)
+        return sum(self.changed.values())
+
+    @property
+    def boundaries(self) -> list[str]:
+        """The lines at which the controller can be made to die."""
+        return [line for line in self.output.splitlines() if BOUNDARY.match(line)]
 
     def end(self) -> str:
         """The end of the output, for an assertion's message."""
@@ -78,12 +86,13 @@ def play(
     *arguments: str,
     inventory: Path | None = None,
     at: tuple[str, Callable[[], None]] | None = None,
-    die_at: str = "",
+    die_at: str | int = "",
     root: Path = ROOT,
 ) -> Run:
     """Run a playbook of the collection on a lab, as `deploy` does.
 
-    At the line of its output that holds `die_at` the controller is killed, with all its processes.
+    At the line of its output that holds `die_at`, or at the boundary of this number, from 1, the
+    controller is killed with all its processes.
     `root` is another copy of the collection.
     """
     command = [str(PLAYBOOK), "-i", str(inventory or lab.inventory), f"playbooks/{name}.yml"]
@@ -101,13 +110,15 @@ def play(
         timer.start()
         try:
             assert process.stdout is not None
-            lines = []
+            lines: list[str] = []
+            passed = 0
             for line in process.stdout:
                 lines.append(line)
+                passed += BOUNDARY.match(line) is not None
                 if at and at[0] in line:
                     at[1]()
                     at = None
-                if die_at and die_at in line:
+                if die_at and (die_at in line if isinstance(die_at, str) else passed == die_at):
                     os.killpg(process.pid, signal.SIGKILL)
                     die_at = ""
         finally:
