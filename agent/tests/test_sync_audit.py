@@ -8,10 +8,8 @@ asks over the service's own control socket as the operator's tool does.
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,17 +23,7 @@ from amaranten_ha.io.netlink import CT_NEW, Dump, Request, Table
 
 CLIENT4 = packed(CLIENT)
 
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
-]
-
-
-@pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    made = Pair(Path(tmp_path_factory.mktemp("pair")))
-    yield made
-    made.remove()
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture

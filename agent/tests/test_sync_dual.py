@@ -7,9 +7,7 @@ carries the traffic of the hosts that reach it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sync_netns import Talk, tcp, wait_for
@@ -17,17 +15,7 @@ from sync_pair import CLIENT, SERVER, Pair
 
 from amaranten_ha.io.desk import ask
 
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
-]
-
-
-@pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    made = Pair(Path(tmp_path_factory.mktemp("pair")))
-    yield made
-    made.remove()
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture

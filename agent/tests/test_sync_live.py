@@ -7,12 +7,10 @@ that goes on does so because its entry was there, translated and usable.
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from sync_heart import Heart
@@ -30,10 +28,7 @@ from sync_pair import (
     Pair,
 )
 
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
-]
+pytestmark = pytest.mark.live
 
 CLASSES: dict[str, Callable[[Pair], Talk]] = {
     "tcp snat": lambda pair: tcp(pair.client, pair.server, SERVER, SERVER, 5001),
@@ -43,19 +38,6 @@ CLASSES: dict[str, Callable[[Pair], Talk]] = {
     "udp snat": lambda pair: udp(pair.client, pair.server, SERVER, 5002)[0],
     "udp6 snat": lambda pair: udp(pair.client, pair.server, SERVER6, 5002)[0],
 }
-
-
-@pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    made = Pair(Path(tmp_path_factory.mktemp("pair")))
-    yield made
-    made.remove()
-
-
-@pytest.fixture
-def pair(wired: Pair) -> Pair:
-    wired.begin()
-    return wired
 
 
 @pytest.fixture

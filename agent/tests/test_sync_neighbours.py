@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -30,15 +27,6 @@ def test_any_bytes_are_a_neighbour_or_none(data: bytes) -> None:
     neighbour.read(data)
     with contextlib.suppress(PeerError):
         neighbour.unpacked(Item(data[:6], data[6:]))
-
-
-@pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root for network namespaces")
-    made = Pair(Path(tmp_path_factory.mktemp("pair")))
-    yield made
-    made.remove()
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ only, until a test puts another interface into the set.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,17 +16,7 @@ from sync_pair import SERVER, Node, Pair
 
 from amaranten_ha.io.desk import ask
 
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
-]
-
-
-@pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    made = Pair(Path(tmp_path_factory.mktemp("pair")))
-    yield made
-    made.remove()
+pytestmark = pytest.mark.live
 
 
 @pytest.fixture

@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -55,17 +52,6 @@ def test_any_bytes_are_an_element_or_an_error_of_the_peer(data: bytes) -> None:
 def test_a_name_that_is_none_is_refused_in_one_sentence(name: str) -> None:
     with pytest.raises(ConfigurationError, match=r"expected a family .*, a table and a set"):
         named_set.set_name(name)
-
-
-@pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root for network namespaces")
-    made = Pair(Path(tmp_path_factory.mktemp("pair")))
-    try:
-        yield made
-    finally:
-        made.remove()
 
 
 def reload(node: Node) -> None:

@@ -8,12 +8,9 @@ during and after a switch and the way back; and one for a forged segment, once t
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sync_netns import Talk, tcp, wait_for
@@ -22,23 +19,7 @@ from sync_pair import SERVER, SHARED_WAN, Node, Pair
 from amaranten_ha.core import flow, rewrite
 from amaranten_ha.io.netlink import Dump
 
-pytestmark = [
-    pytest.mark.live,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
-]
-
-
-@pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    made = Pair(Path(tmp_path_factory.mktemp("pair")))
-    yield made
-    made.remove()
-
-
-@pytest.fixture
-def pair(wired: Pair) -> Pair:
-    wired.begin()
-    return wired
+pytestmark = pytest.mark.live
 
 
 def liberal(node: Node, port: int) -> list[bool]:
