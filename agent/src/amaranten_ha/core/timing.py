@@ -30,6 +30,8 @@ PROBING_MS = 4
 """What nine probes and their answers need between silence noticed and dead."""
 JIFFY_MS = 4
 """One tick of the slowest common kernel (HZ=250); Debian's kernels are built with it."""
+OFFER_MIN_MS = 300
+"""An offer waits for its barrier, and a busy stream gathers for 100 ms on its way to each end."""
 FLOOR_FACTOR = 3
 """`dead` is at least so many times the worst answer to a probe, the lease the worst lateness."""
 CLOCKS_MS_MAX = 1_000
@@ -116,8 +118,8 @@ class Timing:
 
     @property
     def offer_ms(self) -> int:
-        """An offer that was not taken within ten beats is withdrawn."""
-        return 10 * self.beat_ms
+        """An offer that was not taken for ten beats, nor for the minimum, is withdrawn."""
+        return max(10 * self.beat_ms, OFFER_MIN_MS)
 
     @property
     def grace_ms(self) -> int:
