@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from amaranten_ha.core.beat import Beat, Role, decode, encode
-from amaranten_ha.core.health import Condition, Health, Side, clock_ms, compare
+from amaranten_ha.core.health import Condition, Health, Side, Trial, clock_ms, compare, unpack
+from amaranten_ha.io.locals import Surroundings, write_atomically
 
 LINKS = {1: "lan", 2: "wan"}
 GOOD = Health(wall_ms=1_000_000, silent_hops=0, hears=3, disk_permille=500)
@@ -40,6 +42,8 @@ def test_two_nodes_that_fit_give_no_reason() -> None:
         ({}, {"disk_permille": 19}, "the disk of fw-b has 1.9 % left"),
         ({"disk_permille": 0}, {}, "the disk of fw-a has 0.0 % left"),
         ({}, {"unguarded": True}, "the gate of fw-b is not protected: its service is away"),
+        ({}, {"trial": Trial.HELD}, "a ruleset is on trial on fw-b (held)"),
+        ({"trial": Trial.PROVISIONAL}, {}, "a ruleset is on trial on fw-a (provisional)"),
     ],
 )
 def test_each_cause_is_one_reason(
@@ -77,3 +81,29 @@ def test_it_travels_in_a_beat_and_an_older_agent_says_nothing() -> None:
     beat = Beat(7, 2, Role.PASSIVE, 1, 1, 1, health=dataclasses.replace(GOOD, unguarded=True))
     assert decode(encode(beat)).health == beat.health
     assert decode(encode(dataclasses.replace(beat, health=None))).health is None
+
+
+@pytest.mark.parametrize("trial", list(Trial))
+@pytest.mark.parametrize("unguarded", [False, True])
+def test_the_phase_of_a_trial_shares_a_byte_and_disturbs_nothing(
+    trial: Trial, unguarded: bool
+) -> None:
+    said = dataclasses.replace(GOOD, unguarded=unguarded, trial=trial)
+    assert unpack(said.pack()) == said
+
+
+def test_a_phase_of_a_later_version_is_unknown_and_no_broken_heartbeat() -> None:
+    found = unpack(GOOD.pack()[:-1] + bytes([5 << 1]))
+    assert found is not None
+    assert (found.trial, found.unguarded) == (Trial.UNKNOWN, False)
+
+
+def test_sync_reads_the_phase_from_the_file_while_there_is_a_trial(tmp_path: Path) -> None:
+    file = tmp_path / "trial.json"
+    surroundings = Surroundings(tmp_path, file)
+    said = [surroundings.learn()["trial"]]
+    for text in ('{"phase": "held"}', "{", '{"phase": "settling"}', '{"phase": "confirmed"}', "[]"):
+        write_atomically(file, text)
+        said += [surroundings.learn()["trial"]]
+    file.unlink()
+    assert [*said, surroundings.learn()["trial"]] == ["", "held", "", "settling", "", "", ""]

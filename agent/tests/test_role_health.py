@@ -89,6 +89,8 @@ def test_a_stranger_on_a_shared_address_closes_no_gate(world: Story) -> None:
     assert any(
         "address conflict" in each for each in world.machines[1].heart.ready_reasons(world.now_ns)
     )
+    for number, said in ((1, "fw-b is fault, not passive"), (2, "fw-b is fault")):
+        assert said in world.machines[number].heart.ready_reasons(world.now_ns)
     world.strangers[2] = 0
     world.run(13_000)
     assert world.roles() == (ACTIVE, PASSIVE)

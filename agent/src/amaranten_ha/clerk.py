@@ -17,6 +17,7 @@ from amaranten_ha import report
 from amaranten_ha.core import orders
 from amaranten_ha.core.beat import Kind, Replica, ReplicaState, Role
 from amaranten_ha.core.errors import ConfigurationError
+from amaranten_ha.core.health import Trial
 from amaranten_ha.core.node import Node
 from amaranten_ha.core.role import Rule
 from amaranten_ha.core.timing import HELD_S_MAX, MS_NS
@@ -214,6 +215,7 @@ class Clerk:
         self._replica_reason = _words(request.get("reason"))
         with contextlib.suppress(KeyError, ValueError):
             self._node.condition.disk_permille = _number(request["disk_permille"], 16)
+            self._node.condition.trial = Trial[str(request["trial"]).upper() or "NONE"]
         self._replica_ns = now_ns
 
     def _take_neighbours(self, request: dict[str, Any]) -> None:

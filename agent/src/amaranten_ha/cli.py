@@ -162,7 +162,9 @@ def _health_lines(status: dict[str, Any]) -> list[str]:
         said = f"{drill['drill']} {'passed' if drill['ok'] else 'FAILED'}"
         said += f" {drill['age_s'] / 86_400:.1f} days ago"
     accepted = ", ".join(map(str, keys[status["node"]]))
+    trials = [f"{node} ({phase})" for node, phase in health.get("trial", {}).items() if phase]
     return [
+        *([f"ruleset on trial: {', '.join(trials)}"] if trials else []),
         *([f"next hops: {', '.join(hops)}"] if hops else []),
         f"peer's clock: {clock}; keys: {accepted}, sends with {keys['send']}",
         f"last drill: {said}",

@@ -9,7 +9,7 @@ from typing import Any
 from amaranten_ha import __version__
 from amaranten_ha.core import greeting
 from amaranten_ha.core.beat import MAJOR, Flag, Floors, LinkMargin
-from amaranten_ha.core.health import DISK_UNKNOWN
+from amaranten_ha.core.health import DISK_UNKNOWN, Trial
 from amaranten_ha.core.node import Node
 from amaranten_ha.core.timing import MS_NS, PROFILES, Timing
 from amaranten_ha.core.trace import Event
@@ -88,6 +88,10 @@ def _health(node: Node, settings: Settings, now_ns: int) -> dict[str, Any]:
         "disk_permille": {
             settings.node.name: _known(node.condition.disk_permille),
             settings.peer.name: _known(theirs.disk_permille) if theirs else None,
+        },
+        "trial": {
+            settings.node.name: node.condition.trial.word,
+            settings.peer.name: (theirs.trial if theirs else Trial.NONE).word,
         },
         "next_hops": {str(hop): said for hop, said in node.third_parties.hops(now_ns).items()},
         "keys": {

@@ -34,6 +34,8 @@ HELD_PATH = STATE_PATH / "held.json"
 """Until when this node is held, in seconds since 1970; written by the operator's tool."""
 DRILL_PATH = STATE_PATH / "drill.json"
 """What the last drill found; the drill writes it on both nodes."""
+TRIAL_PATH = Path("/run/amaranten-ha-ruleset/trial.json")
+"""How far the trial of a ruleset came; the module `ruleset` and its timers write it."""
 LINKS_MAX = 32
 SETS_MAX = 32
 

@@ -26,7 +26,6 @@ from amaranten_ha.core import standing, stream
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.command import Command
 from amaranten_ha.core.copy import Copy
-from amaranten_ha.core.health import DISK_UNKNOWN
 from amaranten_ha.core.intake import condense
 from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
@@ -38,7 +37,7 @@ from amaranten_ha.io import netlink
 from amaranten_ha.io.channel import Channel
 from amaranten_ha.io.events import Events
 from amaranten_ha.io.follow import Follower
-from amaranten_ha.io.locals import EpochFile, disk_permille
+from amaranten_ha.io.locals import EpochFile, Surroundings
 from amaranten_ha.io.nft_channel import RulesetEvents
 from amaranten_ha.io.unit import Unit
 from amaranten_ha.locality import Locality
@@ -68,8 +67,9 @@ class Sync:
         self, settings: configuration.Settings, heart: Path, epoch_file: Path, desk: Path
     ) -> None:
         self._settings = settings
-        self._epoch, self._state_folder = EpochFile(epoch_file), epoch_file.parent
-        self._disk_permille = DISK_UNKNOWN
+        self._epoch = EpochFile(epoch_file)
+        self._surroundings = Surroundings(epoch_file.parent, configuration.TRIAL_PATH)
+        self._facts: dict[str, Any] = {}
         self._unit = Unit()
         self._locality = Locality(settings)
         self._rules = RulesetEvents()
@@ -155,7 +155,7 @@ class Sync:
             return
         self._facts_due_ns = now_ns + FACTS_NS
         self._locality.learn()
-        self._disk_permille = disk_permille(self._state_folder)
+        self._facts = self._surroundings.learn()
         if self._rules.drain():
             self._channel.rules_changed(now_ns)
         if self._locality.tied != self._mirror.scope.tied:
@@ -378,7 +378,7 @@ class Sync:
         essence = (report["state"], report["reason"], report["barrier"])
         if now_ns >= self._report_due_ns or essence != self._reported:
             self._report_due_ns, self._reported = now_ns + REPORT_NS, essence
-            self._follower.say(report | {"disk_permille": self._disk_permille}, now_ns)
+            self._follower.say(report | self._facts, now_ns)
         if now_ns >= self._neighbours_due_ns:
             self._neighbours_due_ns = now_ns + NEIGHBOURS_NS
             self._follower.say({"op": "neighbours", "known": self._vital.neighbours()}, now_ns)

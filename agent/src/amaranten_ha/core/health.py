@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from amaranten_ha.core.timing import CLOCKS_MS_MAX, MS_NS
@@ -22,6 +23,29 @@ DISK_PERMILLE_MIN = 20
 DISK_UNKNOWN = 0xFFFF
 _HEALTH = struct.Struct(">QIIHB")
 _UNGUARDED = 1
+_TRIAL_SHIFT = 1
+_TRIAL_MASK = 7
+
+
+class Trial(IntEnum):
+    """How far the trial of a ruleset came that ends by itself; three bits in the heartbeat."""
+
+    NONE = 0
+    PROVISIONAL = 1
+    HELD = 2
+    SETTLING = 3
+    COMMITTING = 4
+    UNKNOWN = 7
+    """A phase that only a later version of the agent knows."""
+
+    @classmethod
+    def _missing_(cls, _value: object) -> Trial:
+        return cls.UNKNOWN
+
+    @property
+    def word(self) -> str:
+        """The phase as docs/rules.md has it; empty if nothing is on trial."""
+        return self.name.lower() if self else ""
 
 
 @dataclass(slots=True)
@@ -34,6 +58,7 @@ class Condition:
     """What is free where the state is kept."""
     unguarded: bool = False
     """The gate is in place, but no gate service holds its table."""
+    trial: Trial = Trial.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +72,11 @@ class Health:
     """Links on which the peer was heard within `dead`."""
     disk_permille: int = DISK_UNKNOWN
     unguarded: bool = False
+    trial: Trial = Trial.NONE
 
     def pack(self) -> bytes:
         """Return the value of the heartbeat's field."""
-        flags = _UNGUARDED if self.unguarded else 0
+        flags = (_UNGUARDED if self.unguarded else 0) | self.trial << _TRIAL_SHIFT
         return _HEALTH.pack(self.wall_ms, self.silent_hops, self.hears, self.disk_permille, flags)
 
 
@@ -59,7 +85,8 @@ def unpack(value: bytes | None) -> Health | None:
     if value is None:
         return None
     wall_ms, silent_hops, hears, disk_permille, flags = _HEALTH.unpack_from(value)
-    return Health(wall_ms, silent_hops, hears, disk_permille, bool(flags & _UNGUARDED))
+    trial = Trial(flags >> _TRIAL_SHIFT & _TRIAL_MASK)
+    return Health(wall_ms, silent_hops, hears, disk_permille, bool(flags & _UNGUARDED), trial)
 
 
 def of(node: Node, now_ns: int) -> Health:
@@ -75,6 +102,7 @@ def of(node: Node, now_ns: int) -> Health:
         hears=hears,
         disk_permille=condition.disk_permille,
         unguarded=condition.unguarded,
+        trial=condition.trial,
     )
 
 
@@ -118,6 +146,8 @@ def compare(
             reasons.append(f"the disk of {side.name} has {free} left")
         if side.health.unguarded:
             reasons.append(f"the gate of {side.name} is not protected: its service is away")
+        if side.health.trial:
+            reasons.append(f"a ruleset is on trial on {side.name} ({side.health.trial.word})")
     if clock is not None and abs(clock) > CLOCKS_MS_MAX:
         reasons.append(f"the clocks of the two nodes differ by {abs(clock) / 1000:.1f} s")
     return tuple(reasons)

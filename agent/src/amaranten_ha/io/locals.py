@@ -15,6 +15,7 @@ from typing import Any
 from amaranten_ha.core.health import DISK_UNKNOWN
 
 _SYSCTL = Path("/proc/sys/net/netfilter")
+_TRIAL_ENDS = ("confirmed", "reverted")
 
 
 def conntrack_trouble() -> str:
@@ -51,6 +52,34 @@ def disk_permille(path: Path) -> int:
         if found.f_blocks:
             return found.f_bavail * 1000 // found.f_blocks
     return DISK_UNKNOWN
+
+
+class Surroundings:
+    """What sync tells heart of this node beside the replica: heart itself touches no disk."""
+
+    def __init__(self, state: Path, trial: Path) -> None:
+        self._state, self._trial = state, trial
+        self._seen: tuple[int, int] | None = None
+        self._phase = ""
+
+    def learn(self) -> dict[str, Any]:
+        """Look; the values go into sync's next report."""
+        return {"disk_permille": disk_permille(self._state), "trial": self._trial_phase()}
+
+    def _trial_phase(self) -> str:
+        """Return the phase of a ruleset's trial while it is one, else an empty text.
+
+        The file holds two whole rulesets, so it is read only when it was replaced.
+        """
+        try:
+            found = self._trial.stat()
+            seen = found.st_ino, found.st_mtime_ns
+            if seen != self._seen:
+                phase = str(json.loads(self._trial.read_text(encoding="utf-8"))["phase"])
+                self._seen, self._phase = seen, "" if phase in _TRIAL_ENDS else phase
+        except (OSError, ValueError, KeyError, TypeError):
+            self._seen, self._phase = None, ""
+        return self._phase
 
 
 class EpochFile:
