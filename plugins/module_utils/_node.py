@@ -69,6 +69,11 @@ class Node(object):
 
     def packages(self, names):
         """Package name to its installed version, or to nothing."""
+        installed = self.installed()
+        return {name: installed.get(name, "") for name in names}
+
+    def installed(self):
+        """Each installed package with its version."""
         out = self.output(
             ["dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Abbrev}\\n"]
         )
@@ -77,7 +82,7 @@ class Node(object):
             parts = line.split()
             if len(parts) == 3 and parts[2].startswith("ii"):
                 installed[parts[0].split(":")[0]] = parts[1]
-        return {name: installed.get(name, "") for name in names}
+        return installed
 
     def device(self, name, link):
         """Who looks after a device, and how it gets its addresses."""

@@ -15,7 +15,8 @@ DOCUMENTATION = r"""
 module: before
 short_description: A record of a node as it was before the first change
 description:
-  - Records sysctls, units, files, packages, addresses, routes and the ruleset of a node in a file.
+  - Records sysctls, units, files, packages, addresses, routes and the ruleset of a node in a file,
+    and the names of all packages that are installed.
   - An entry that is in the record is never written again. Entries that the record lacks are added.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
@@ -105,6 +106,9 @@ class Survey(object):
             found[section] = {name: look(name) for name in names if name not in known}
         packages = [p for p in self.parameters["packages"] if p not in record.get("packages", {})]
         found["packages"] = self.node.packages(packages) if packages else {}
+        if "packages" not in record.get("installed", {}):
+            # Names alone: what is here that is not in this list has come since.
+            found["installed"] = {"packages": sorted(self.node.installed())}
         network = {"links": self.links, "routes": self.routes, "ruleset": self.ruleset}
         found["network"] = {
             name: look() for name, look in network.items() if name not in record.get("network", {})

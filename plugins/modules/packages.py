@@ -17,6 +17,7 @@ short_description: Debian packages, from the node's own apt or from the controll
 description:
   - Installs the packages that are missing, with the node's own apt if it reaches an archive, else
     from C(.deb) files in a directory of the controller, of which only the missing ones are copied.
+  - What comes along with them is marked as automatically installed, in both cases.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
 extends_documentation_fragment:
@@ -140,9 +141,15 @@ def main():
     if not missing or module.check_mode:
         module.exit_json(**result)
     if module.params["files"]:
+        before = set(node.installed())
         done, complaint = apt(module, ["install"] + module.params["files"])
         still = [name for name, version in node.packages(missing).items() if not version]
-        if not done or still:
+        if done and not still:
+            # What apt is given as a file it takes for wanted by itself, unlike what it fetches.
+            brought = set(node.installed()) - before - set(names)
+            if brought:
+                module.run_command(["apt-mark", "auto"] + sorted(brought))
+        else:
             module.fail_json(
                 msg="The copied packages cannot be installed, expected files that bring %s and all "
                 "that the node lacks beside them: %s" % (", ".join(still or missing), complaint)

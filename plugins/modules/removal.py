@@ -19,6 +19,8 @@ description:
     left alone.
   - The node stops forwarding before its gate and its ruleset go. The record goes last, so that an
     interrupted removal can be run again.
+  - Refused while a ruleset is on trial on the node. Its end is its timer's or its peer's to say,
+    and whoever is changing the rules expects to find it.
 version_added: 0.1.0
 author: The amaranten.ha contributors (@amaranten)
 extends_documentation_fragment:
@@ -38,7 +40,9 @@ options:
     elements: str
     required: true
   packages:
-    description: Purge the packages that the deployment installed, without what they depend on.
+    description:
+      - Purge the packages that the deployment installed, and those that they brought along and that
+        nothing else needs, by the answer of C(apt-get autoremove).
     type: bool
     default: false
 """
@@ -59,8 +63,10 @@ reasons:
 """
 
 import json
+import re
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.amaranten.ha.plugins.module_utils import _ruleset_trial as trials
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read
 from ansible_collections.amaranten.ha.plugins.module_utils._node import Node, connection_address
 from ansible_collections.amaranten.ha.plugins.module_utils._undo import RECORD, Step, Undo, listed
@@ -69,12 +75,37 @@ APT = ["apt-get", "--quiet", "--yes", "--option", "Dpkg::Use-Pty=0"]
 
 
 def installed_since(module, node):
-    """Packages that were not there before."""
+    """Packages that were not there before: those that we asked for, and what they alone need."""
     text = read(RECORD)
-    recorded = json.loads(text).get("packages", {}) if text else {}
+    record = json.loads(text) if text else {}
+    recorded = record.get("packages", {})
     new = [name for name, version in sorted(recorded.items()) if not version]
     present = node.packages(new) if new and module.params["packages"] else {}
-    return [name for name in new if present.get(name)]
+    ours = [name for name in new if present.get(name)]
+    before = record.get("installed", {}).get("packages")
+    if not ours or before is None:
+        return ours
+    # What nobody needed already is the operator's affair.
+    brought = unneeded(node, ours) - unneeded(node, []) - set(before) - set(ours)
+    return ours + sorted(brought)
+
+
+def unneeded(node, without):
+    """Packages that apt would remove by itself, after some others are gone; nothing is removed."""
+    answer = node.output(["apt-get", "--simulate", "autoremove", "--purge"] + without)
+    return {name.split(":")[0] for name in re.findall(r"(?m)^(?:Purg|Remv) (\S+)", answer)}
+
+
+def refuse_on_trial(module):
+    """A ruleset on trial belongs to a timer, and to somebody who is changing the rules."""
+    trial = trials.Trial(module.run_command, "nft")
+    phase = trial.phase()
+    if phase in trials.PENDING:
+        module.fail_json(
+            msg="A ruleset is on trial on this node (%s), expected none: run rules.yml again, which"
+            " ends it, or wait until it has ended by itself, %d s at most. Nothing was changed."
+            % (phase, max(0, trial.left_s()) + trials.SETTLED_S)
+        )
 
 
 def refuse_to_cut(module, node, undo):
@@ -94,6 +125,7 @@ def refuse_to_cut(module, node, undo):
 
 def plan(module, node):
     """(what to undo by the record, what is our own and goes last), each in its order."""
+    refuse_on_trial(module)
     undo = Undo(node, module.params["devices"])
     refuse_to_cut(module, node, undo)
     steps = undo.steps()

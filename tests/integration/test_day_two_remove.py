@@ -13,7 +13,7 @@ from tests.integration.deployment import deploy, play
 from tests.lab import Lab
 from tests.lab.plan import NODES
 
-# Everything but libraries that packages have brought along, and the linker's list of them.
+# Everything but the linker's list of libraries.
 SNAPSHOT = r"""
 find /etc /usr/sbin /usr/lib/amaranten-ha /var/lib/amaranten-ha /run/amaranten-ha* -xdev \
     -not -name ld.so.cache -printf '%y %m %p %l\n' 2>/dev/null | sort
@@ -25,6 +25,8 @@ systemctl list-units --all --no-legend --no-pager --plain 'amaranten*' 'nftables
 ip -o link show | sed -e 's/@[^:]*//' | awk '{print $2, $3, $5}'
 ip -o address show | sed 's/valid_lft.*//' | grep -v 'inet6 fe80'
 ip route show; ip -6 route show | grep -v fe80
+dpkg-query -W -f '${Package} ${Version} ${db:Status-Abbrev}\n'
+apt-mark showauto | sort
 sysctl net.ipv4.conf net.ipv4.ip_forward net.ipv6.conf net.netfilter 2>/dev/null |
     grep -v -e _count -e _secret -e buckets
 """
