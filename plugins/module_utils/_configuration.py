@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 
 from ansible_collections.amaranten.ha.plugins.module_utils import _network_files as network_files
 from ansible_collections.amaranten.ha.plugins.module_utils._nft import file_text
@@ -131,3 +132,14 @@ def record(intent):
         "version": RECORD_VERSION,
         "values": {path: fingerprint(value) for path, value in sorted(values.items())},
     }
+
+
+def with_keys(text, key_ring):
+    """The text of a record with other keys in it, as `describe` of _keys has them; "" of none."""
+    if not text:
+        return ""
+    found = json.loads(text)
+    values = {path: v for path, v in found["values"].items() if not path.startswith("key/")}
+    keys = dict(key_ring["ids"], send=str(key_ring["send_key"]))
+    values.update({"key/" + number: fingerprint(value) for number, value in keys.items()})
+    return json.dumps(dict(found, values=values), indent=1, sort_keys=True) + "\n"

@@ -100,6 +100,10 @@ from ansible_collections.amaranten.ha.plugins.module_utils._agent import (
     digest,
     status,
 )
+from ansible_collections.amaranten.ha.plugins.module_utils._configuration import (
+    RECORD_PATH,
+    with_keys,
+)
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read, write
 from ansible_collections.amaranten.ha.plugins.module_utils._node import Node
 
@@ -155,6 +159,9 @@ class Rotation(object):
         old = self.services.outdated({self.path: digest(plan.text)})
         if not plan.reasons and old:
             plan.reasons.append("%s runs with older keys" % ", ".join(sorted(dict(old))))
+        plan.record = with_keys(read(RECORD_PATH) or "", ring.describe(plan.keys, plan.send))
+        if not plan.reasons and plan.record != (read(RECORD_PATH) or ""):
+            plan.reasons.append("the record of what was deployed has older keys")
         return plan
 
     def status(self):
@@ -203,6 +210,8 @@ class Rotation(object):
         self.command([TOOL, "reload"])
         self.command(["systemctl", "restart", SYNC])
         self.services.stamp_again(self.path, digest(plan.text))
+        if plan.record:
+            write(RECORD_PATH, plan.record, 0o600)
         ids = sorted(plan.keys)
 
         def done(found):

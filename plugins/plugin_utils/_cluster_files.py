@@ -31,13 +31,15 @@ def number_of(cluster: Cluster, node: str) -> int:
 
 
 def config_digest(cluster: Cluster) -> str:
-    """The fingerprint of the pair's configuration, the same on both nodes."""
+    """The fingerprint of the pair's configuration, the same on both nodes.
+
+    Without the keys: they change in service, step by step, and the nodes compare them apart.
+    """
     return digest(
         {
             "id": cluster.id,
             "name": cluster.name,
             "profile": [cluster.profile, cluster.timers] if cluster.timers else cluster.profile,
-            "keys": [cluster.key_ids, cluster.send_key],
             "nodes": cluster.nodes,
             "interfaces": [
                 [i.name, i.role, sorted(map(str, i.shared)), i.manage_addresses, i.mtu, i.monitor]

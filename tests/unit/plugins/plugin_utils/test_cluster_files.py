@@ -8,7 +8,7 @@ import re
 
 from ansible_collections.amaranten.ha.plugins.plugin_utils import _cluster_files as files
 
-from .pairs import KEY, RIGHT, at, cluster_of, pair
+from .pairs import KEY, OTHER_KEY, RIGHT, at, cluster_of, pair
 
 AGENT_TOML = """\
 [cluster]
@@ -90,6 +90,9 @@ def test_both_nodes_have_the_same_digests_and_a_change_another():
     # The order in which somebody wrote the addresses is no difference.
     turned = cluster_of(at("interfaces.lan.shared", ["fe80::1/64", "10.20.1.1/24", "fd20:1::1/64"]))
     assert files.config_digest(turned) == files.config_digest(cluster)
+    # Keys are compared apart, by what each node accepts.
+    rotated = cluster_of(pair(keys={1: KEY, 2: OTHER_KEY}, send_key=2))
+    assert files.config_digest(rotated) == files.config_digest(cluster)
 
 
 def test_the_templates_variable():
