@@ -47,7 +47,12 @@ PENDING = (PROVISIONAL, HELD, SETTLING, COMMITTING)
 WITHDRAWN_S = 8
 # How long a confirmation waits for the peer's word; heartbeats bring it within a beat.
 AGREES_S = 5
+# How long the end of a held trial waits for a heart that does not answer: without it the node does
+# not know what its peer has. A heart that hangs is begun anew by its watchdog after 10 s.
+HEART_S = 60
 POLL_S = 0.2
+# The longest that a trial may take beyond its timer.
+SETTLED_S = 2 * HEART_S + WITHDRAWN_S + 2 * AGREES_S
 
 
 class Trial(object):
@@ -236,8 +241,11 @@ class Trial(object):
     def _settle(self):
         if self.phase() != SETTLING:
             return
-        self._withdraw(self.state())
+        wait_until(lambda: self._withdraw(self.state()), HEART_S)
         time.sleep(WITHDRAWN_S)
+        wait_until(self._peer, HEART_S)
+        # A heart that has just begun anew has heard nobody yet.
+        wait_until(lambda: self._peer().get("digests"), AGREES_S)
         with self.locked():
             state = self.state()
             if state.get("phase") != SETTLING:
@@ -249,9 +257,7 @@ class Trial(object):
 
     def await_settled(self):
         """Wait while the timer's program asks what the peer did."""
-        deadline = time.monotonic() + WITHDRAWN_S + 2 * AGREES_S
-        while self.phase() == SETTLING and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+        wait_until(lambda: self.phase() != SETTLING, SETTLED_S)
 
     # Ends ---------------------------------------------------------------------------------------
 
@@ -296,22 +302,33 @@ class Trial(object):
             self._run([TOOL, "reload", "--digests", path])
 
     def _withdraw(self, state):
-        """Let heart say what the file says."""
-        if state["digest"]:
-            self._run([TOOL, "reload"])
+        """Let heart say what the file says; whether it does."""
+        return not state["digest"] or self._run([TOOL, "reload"])[0] == 0
+
+    def _peer(self):
+        """What heart knows of the peer; nothing if it does not answer."""
+        code, out, _error = self._run([TOOL, "status", "--json"])
+        return json.loads(out).get("peer", {}) if code == 0 else {}
 
     def _agreed(self, digest, seconds, alive):
         """Whether the peer's newest heartbeat says that it has the ruleset, within some seconds."""
-        deadline = time.monotonic() + seconds
-        while True:
-            code, out, _error = self._run([TOOL, "status", "--json"])
-            peer = json.loads(out).get("peer", {}) if code == 0 else {}
+
+        def agrees():
+            peer = self._peer()
             heard = peer.get("state") == "alive" or not alive
-            if heard and peer.get("digests", {}).get("ruleset") == digest:
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(POLL_S)
+            return heard and peer.get("digests", {}).get("ruleset") == digest
+
+        return wait_until(agrees, seconds)
+
+
+def wait_until(holds, seconds):
+    """Ask until something holds or the time is over; whether it does."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
 
 
 def with_digest(text, digest):

@@ -60,10 +60,10 @@ def template(lab: Lab, name: str, text: str) -> Path:
     return path
 
 
-def change(lab: Lab, path: Path | None, *arguments: str) -> Run:
+def change(lab: Lab, path: Path | None, *arguments: str, die_at: str | int = "") -> Run:
     """Run rules.yml with a ruleset, or with the inventory's."""
     words = ["-e", f"ha_ruleset={path}"] if path else []
-    return play(lab, "rules", *words, *arguments)
+    return play(lab, "rules", *words, *arguments, die_at=die_at)
 
 
 def rules(lab: Lab) -> dict[str, str]:
@@ -216,6 +216,19 @@ def test_rules_that_cut_replication_on_the_active_alone_come_back_on_both(ruled:
     assert rules(ruled) == before
 
 
+def test_one_node_alone_is_changed_on_demand_and_both_say_that_they_differ(ruled: Lab) -> None:
+    holder = steps.ready(ruled)
+    passive = steps.other(holder)
+    path = template(ruled, "alone", with_rule("udp dport 4005 accept"))
+    run = change(ruled, path, "-e", "ha_force_rules=true", "--limit", passive)
+    assert (run.code, run.changed) == (0, {passive: 1}), run.end()
+    for node in NODES:
+        said = steps.status(ruled, node)["reasons"]
+        assert "the two nodes have different rulesets" in said, said
+    run = change(ruled, path)
+    assert (run.code, run.changed) == (0, {passive: 0, holder: 1}), run.end()
+
+
 # Controllers that die ------------------------------------------------------------------------
 
 
@@ -252,6 +265,14 @@ def test_a_controller_that_dies_before_the_commit_leaves_the_old_rules_on_both(r
     path = template(ruled, "late", with_rule("udp dport 4003 accept"))
     killed(ruled, path, SOON_S, lambda: phase(ruled, passive) == "held")
     assert "udp dport 4003 accept" in rules(ruled)[passive]
+    # Both nodes say so, and who would take the product off is asked to wait.
+    for node in NODES:
+        steps.until("said", lambda n=node: steps.status(ruled, n)["health"]["trial"][passive] != "")
+        said = steps.status(ruled, node)["reasons"]
+        assert any(f"a ruleset is on trial on {passive} (" in reason for reason in said), said
+    run = play(ruled, "remove", "--check", "-e", "remove=edge")
+    assert (run.code, run.changed_on_nodes) == (2, 0), run.end()
+    assert "A ruleset is on trial on this node (" in run.output
     steps.until("the passive's own end", lambda: phase(ruled, passive) == "reverted", 60)
     steps.until("the same on both", lambda: rules(ruled) == before, 20)
 

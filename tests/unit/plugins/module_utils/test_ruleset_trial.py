@@ -89,6 +89,8 @@ def _bench(tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "RECORD_PATH", str(tmp_path / "deployed.json"))
     monkeypatch.setattr(trials, "WITHDRAWN_S", 0)
     monkeypatch.setattr(trials, "AGREES_S", 0)
+    monkeypatch.setattr(trials, "HEART_S", 5)
+    monkeypatch.setattr(trials, "POLL_S", 0)
     (tmp_path / "digests.toml").write_text(DIGESTS % OLD)
     return Bench(tmp_path)
 
@@ -185,6 +187,34 @@ def test_what_is_held_ends_as_the_peer_has_it(bench, said):
     # It takes its own word back before it asks.
     words = [each.split()[1] for each in bench.machine.said if each.startswith(trials.TOOL)]
     assert words[:2] == ["reload", "status"]
+
+
+@pytest.mark.parametrize("word", ["reload", "status"])
+def test_a_heart_that_hangs_is_waited_for_before_the_peer_is_asked(bench, word):
+    hangs = iter([True] * 3)
+
+    def run(arguments):
+        if arguments[:2] == [trials.TOOL, word] and next(hangs, False):
+            bench.machine.said.append(" ".join(arguments))
+            return 1, "", "heart does not answer"
+        return bench.machine.run(arguments)
+
+    bench.begin()
+    assert bench.trial.hold(600)
+    bench.machine.peer["digests"]["ruleset"] = NEW
+    trials.Trial(run, "nft", os.path.join(bench.path, "run"), trials.HELD).fired()
+    assert bench.trial.phase() == trials.CONFIRMED
+    assert bench.machine.asked(trials.TOOL, word)
+
+
+def test_a_heart_that_never_answers_leaves_the_ruleset_from_before(bench, monkeypatch):
+    monkeypatch.setattr(trials, "HEART_S", 0)
+    bench.begin()
+    assert bench.trial.hold(600)
+    bench.machine.peer["digests"]["ruleset"] = NEW
+    bench.machine.fails = trials.TOOL
+    bench.other(trials.HELD).fired()
+    assert bench.trial.phase() == trials.REVERTED
 
 
 @pytest.mark.parametrize(
