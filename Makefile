@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv agent packages test-packages lab lab-down lab-status demo test test-fast test-kernels test-lab soak sim sim-exhaustive transcripts bench-gate \
+.PHONY: help venv agent packages test-packages lab lab-down lab-status demo test test-fast test-kernels test-lab test-boundaries soak sim sim-exhaustive transcripts bench-gate \
 	bench bench-failover bench-sync bench-tables bench-packages bench-pairs lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -62,6 +62,10 @@ test-kernels: venv agent ## the kernel facts on the kernels of Debian 12 and 13,
 test-lab: venv agent test-packages ## deploy, failover, return, switchover, lease: in a lab of its own
 	@tools/apt-need lab browser
 	@$(pytest) -v tests/integration
+
+test-boundaries: venv agent test-packages ## the controller dies at every boundary of upgrade, rotation, rules; an hour
+	@tools/apt-need lab
+	@$(pytest) -v -s tests/integration/every_boundary.py
 
 bench-gate: venv ## what gate and heart cost: forwarding rate, processor, memory, a flood, the start
 	@$(python) -m tests.costs $(CELLS)

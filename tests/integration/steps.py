@@ -102,7 +102,11 @@ def traffic(lab: Lab, connections: int = 100) -> Iterator[Probing]:
     with ExitStack() as stack:
         stack.enter_context(driver.echo(lab.host("server")))
         client = lab.host("client")
-        tcp = stack.enter_context(driver.tcp(client, SERVER, connections=connections))
+        # A thousand round trips a second at most: it is their number that counts, not their load.
+        pause_ms = max(200, connections)
+        tcp = stack.enter_context(
+            driver.tcp(client, SERVER, connections=connections, every_ms=pause_ms)
+        )
         udp = stack.enter_context(driver.udp(client, SERVER))
         # A connection that is younger than the replica's lag is not what is tested here.
         time.sleep(1)

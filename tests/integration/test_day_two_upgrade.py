@@ -18,6 +18,31 @@ from tests.integration.deployment import play
 from tests.lab import Lab
 from tests.lab.plan import NODES, ROOT
 
+# An archive on the node itself, with a newer package than the node has; it reaches no other.
+ARCHIVE = r"""
+set -e
+mkdir -p /srv/archive && cd /srv/archive
+for version in 1.0 1.1; do
+    mkdir -p tree/DEBIAN
+    printf '%s\n' 'Package: lab-package' "Version: $version" 'Architecture: all' \
+        'Maintainer: the lab <lab@example.org>' 'Description: stands for any package' \
+        >tree/DEBIAN/control
+    dpkg-deb --build tree lab-package_$version.deb
+done
+dpkg --install lab-package_1.0.deb
+{
+    dpkg-deb --field lab-package_1.1.deb
+    echo "Filename: ./lab-package_1.1.deb"
+    echo "Size: $(stat -c %s lab-package_1.1.deb)"
+    echo "SHA256: $(sha256sum lab-package_1.1.deb | cut -d' ' -f1)"
+} >Packages
+echo 'deb [trusted=yes] file:/srv/archive ./' >/etc/apt/sources.list.d/lab.list
+"""
+NO_ARCHIVE = """
+dpkg --purge lab-package
+rm -r /srv/archive /etc/apt/sources.list.d/lab.list /var/lib/apt/lists/*srv_archive*
+"""
+BOOT = ["cat", "/proc/sys/kernel/random/boot_id"]
 PARTS = ("plugins", "roles", "playbooks", "meta", "agent/src", "galaxy.yml", "ansible.cfg")
 # The passive node has the version, and is not looked at yet; the role has moved.
 BOUNDARIES = (
@@ -121,3 +146,25 @@ def test_an_upgrade_is_refused_unless_the_pair_is_in_sync(pair: Lab, newer: Path
     assert (run.code, run.changed_on_nodes) == (2, 0), run.end()
     assert f"the replica on {spare} is " in run.output
     assert steps.ready(pair, 60) == holder
+
+
+def test_packages_of_the_distribution_come_with_a_reboot_of_the_passive_node(pair: Lab) -> None:
+    giver, epoch = steps.ready(pair), steps.epoch(pair)
+    for node in NODES:
+        done = pair.node(node).run(["sh", "-c", ARCHIVE])
+        assert done.returncode == 0, done.stderr
+    boots = {node: pair.node(node).run(BOOT).stdout for node in NODES}
+    try:
+        with steps.traffic(pair, connections=200) as probing:
+            run = play(pair, "upgrade", "-e", "upgrade_packages=true")
+        assert run.code == 0, run.end()
+        for node in NODES:
+            shown = pair.node(node).run(["dpkg-query", "-W", "-f", "${Version}", "lab-package"])
+            assert shown.stdout == "1.1"
+            assert pair.node(node).run(BOOT).stdout != boots[node]
+    finally:
+        for node in NODES:
+            pair.node(node).run(["sh", "-c", NO_ARCHIVE])
+    assert (steps.ready(pair), steps.epoch(pair)) == (steps.other(giver), epoch + 1)
+    assert probing.result.udp["packets_lost"] == 0
+    assert probing.result.tcp["connections_survived"] == 200

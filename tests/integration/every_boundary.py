@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller dies at every boundary of the playbooks that change a pair in steps, one by one.
+
+`make test-boundaries` enters; it takes about an hour, so `make test` has a sample of it. What the
+boundaries are is read from a whole run: each begin of a task, each host that was changed in one.
+After each death the pair must work by itself, and the next run must end what that one began.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.integration import steps
+from tests.integration.deployment import Run, play, varied
+from tests.integration.test_day_two_keys import counts, keys, only
+from tests.integration.test_day_two_upgrade import other_version, versions, working
+from tests.integration.test_rules import change, phase, rules, template, with_rule
+from tests.lab import Lab
+from tests.lab.plan import NODES, ROOT
+
+PENDING = ("provisional", "held", "settling", "committing")
+
+
+def in_turn(
+    lab: Lab, ways: tuple[Callable[..., Run], Callable[..., Run]], holds: Callable[[], None]
+) -> None:
+    """Go one way and the other by turns, each time interrupted one boundary later, then ended.
+
+    What dies before the first task that changes anything has changed nothing, and is not ended.
+    """
+    whole = [way() for way in ways]
+    assert [run.code for run in whole] == [0, 0], [run.end() for run in whole]
+    found = [run.boundaries for run in whole]
+    looks = [next(n for n, line in enumerate(each) if "changed: " in line) - 1 for each in found]
+    side = 0
+    for number in range(1, max(map(len, found)) + 1):
+        if number > len(found[side]):
+            continue
+        with steps.traffic(lab, connections=200) as probing:
+            died = ways[side](die_at=number)
+            holds()
+            if number > looks[side]:
+                run = ways[side]()
+                assert run.code == 0, run.end()
+                holds()
+        print(f"{number} of {len(found[side])}: {died.boundaries[-1].rstrip(' *')}", flush=True)
+        assert probing.result.udp["packets_lost"] == 0, died.end()
+        assert probing.result.tcp["connections_survived"] == 200, died.end()
+        side = 1 - side if number > looks[side] else side
+    for way in ways:
+        run = way()
+        assert run.code == 0, run.end()
+
+
+def test_an_upgrade_and_its_way_back(pair: Lab, tmp_path: Path) -> None:
+    steps.ready(pair)
+    newer, here = other_version(tmp_path / "newer", "0.2.0", "1, 2"), versions(pair)
+
+    def ended(root: Path, **options: int) -> Run:
+        run = play(pair, "upgrade", root=root, **options)
+        if not options:
+            assert versions(pair) == ({"0.2.0"} if root == newer else here), run.end()
+        return run
+
+    in_turn(
+        pair,
+        (lambda **options: ended(newer, **options), lambda **options: ended(ROOT, **options)),
+        lambda: working(pair),
+    )
+    assert versions(pair) == here
+
+
+def test_a_rotation_of_keys_there_and_back(pair: Lab) -> None:
+    holder, epoch, before = steps.ready(pair), steps.epoch(pair), counts(pair)
+    key = base64.b64encode(bytes(range(32))).decode()
+    rotated = varied(pair, "rotated", only(2, key))
+
+    def ended(inventory: Path, number: int, **options: int) -> Run:
+        run = play(pair, "rotate_key", inventory=inventory, **options)
+        if not options:
+            assert all(keys(pair, node)[node] == [number] for node in NODES), run.end()
+        return run
+
+    in_turn(
+        pair,
+        (
+            lambda **options: ended(rotated, 2, **options),
+            lambda **options: ended(pair.inventory, 1, **options),
+        ),
+        lambda: working(pair),
+    )
+    assert counts(pair) == before
+    assert (steps.ready(pair), steps.epoch(pair)) == (holder, epoch)
+
+
+def test_rules_there_and_back(pair: Lab) -> None:
+    holder, epoch = steps.ready(pair), steps.epoch(pair)
+    path = template(pair, "there", with_rule("udp dport 4004 accept"))
+    short = ("-e", "ha_hold_s=8", "-e", "ha_rollback_s=8")
+
+    def alike() -> None:
+        over = [lambda n=node: phase(pair, n) not in PENDING for node in NODES]
+        steps.until("no trial any more", lambda: all(each() for each in over), 60)
+        found = {node: rules(pair)[node].count("udp dport 4004 accept") for node in NODES}
+        assert set(found.values()) in ({0}, {2}), found
+
+    def ended(wanted: Path | None, **options: int) -> Run:
+        run = change(pair, wanted, *short, **options)
+        if not options:
+            said = rules(pair).values()
+            assert {text.count("udp dport 4004 accept") for text in said} == {2 if wanted else 0}
+        return run
+
+    in_turn(
+        pair,
+        (lambda **options: ended(path, **options), lambda **options: ended(None, **options)),
+        alike,
+    )
+    assert (steps.ready(pair), steps.epoch(pair)) == (holder, epoch)
