@@ -63,7 +63,7 @@ test-lab: venv agent test-packages ## deploy, failover, return, switchover, leas
 	@tools/apt-need lab browser
 	@$(pytest) -v tests/integration
 
-test-boundaries: venv agent test-packages ## the controller dies at every boundary of upgrade, rotation, rules; an hour
+test-boundaries: venv agent test-packages ## the controller dies at every boundary of upgrade, rotation, rules; hours
 	@tools/apt-need lab
 	@$(pytest) -v -s tests/integration/every_boundary.py
 

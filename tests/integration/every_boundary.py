@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The controller dies at every boundary of the playbooks that change a pair in steps, one by one.
 
-`make test-boundaries` enters; it takes about an hour, so `make test` has a sample of it. What the
+`make test-boundaries` enters; it takes hours, so `make test` has a sample of it. What the
 boundaries are is read from a whole run: each begin of a task, each host that was changed in one.
 After each death the pair must work by itself, and the next run must end what that one began.
 """
