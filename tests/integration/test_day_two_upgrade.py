@@ -36,10 +36,12 @@ dpkg --install lab-package_1.0.deb
     echo "Size: $(stat -c %s lab-package_1.1.deb)"
     echo "SHA256: $(sha256sum lab-package_1.1.deb | cut -d' ' -f1)"
 } >Packages
+mv /etc/apt/sources.list /etc/apt/sources.list.lab
 echo 'deb [trusted=yes] file:/srv/archive ./' >/etc/apt/sources.list.d/lab.list
 """
 NO_ARCHIVE = """
 dpkg --purge lab-package
+mv /etc/apt/sources.list.lab /etc/apt/sources.list
 rm -r /srv/archive /etc/apt/sources.list.d/lab.list /var/lib/apt/lists/*srv_archive*
 """
 BOOT = ["cat", "/proc/sys/kernel/random/boot_id"]
@@ -150,11 +152,11 @@ def test_an_upgrade_is_refused_unless_the_pair_is_in_sync(pair: Lab, newer: Path
 
 def test_packages_of_the_distribution_come_with_a_reboot_of_the_passive_node(pair: Lab) -> None:
     giver, epoch = steps.ready(pair), steps.epoch(pair)
-    for node in NODES:
-        done = pair.node(node).run(["sh", "-c", ARCHIVE])
-        assert done.returncode == 0, done.stderr
     boots = {node: pair.node(node).run(BOOT).stdout for node in NODES}
     try:
+        for node in NODES:
+            done = pair.node(node).run(["sh", "-c", ARCHIVE])
+            assert done.returncode == 0, done.stderr
         with steps.traffic(pair, connections=200) as probing:
             run = play(pair, "upgrade", "-e", "upgrade_packages=true")
         assert run.code == 0, run.end()
