@@ -30,8 +30,8 @@ attributes:
     support: full
   disruptive:
     support: partial
-    details: An address or a route that goes takes along what uses it. Shared addresses stay, and the
-      other devices are not touched.
+    details: An address or a route that goes takes along what uses it. Shared addresses stay, and
+      the other devices are not touched.
 options:
   interfaces:
     description: The interfaces whose addresses are managed.
