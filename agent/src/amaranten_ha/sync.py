@@ -57,7 +57,8 @@ HEART_AWAY_NS = 1_000 * MS_NS
 LOOSEN_NS = 100 * MS_NS
 """How long a barrier may wait until the own entries are liberal."""
 EVENTS_PER_TURN = 512
-EVENTS_URGENT = 4_096
+EVENTS_MANY = 4_096
+"""What a turn may hear while somebody waits for it, or when the last turn had not heard all."""
 
 
 class Sync:
@@ -90,7 +91,7 @@ class Sync:
         self._confirmed: tuple[int, ...] = ()
         self._confirmed_ns = 0
         self._reported: tuple[object, ...] = ()
-        self._stopping = self._busy = False
+        self._stopping = self._busy = self._behind = False
         self._table = netlink.Table()
         self._events = Events(self._table.port)
         self._walker = Walker(self._table, self._source, self._copy, self._apply)
@@ -112,7 +113,7 @@ class Sync:
         self._unit.notify("READY=1")
         while not self._stopping:
             ready = dict(self._epoll.poll(self._pause_s(time.monotonic_ns())))
-            if ready.keys() == {self._events.fileno()} and self._barrier is None:
+            if not self._behind and self._barrier is None and {*ready} == {self._events.fileno()}:
                 # Several events in one turn cost little more than one; a change waits anyway.
                 time.sleep(COMPANY_LOADED_S if self._busy else COMPANY_S)
             self._turn(time.monotonic_ns(), ready)
@@ -200,13 +201,13 @@ class Sync:
         self._state_due_ns = self._report_due_ns = now_ns
 
     def _hear_kernel(self, now_ns: int, ready: Container[int], *, tick: bool) -> None:
-        count_max = EVENTS_PER_TURN if self._barrier is None else EVENTS_URGENT
+        count_max = EVENTS_MANY if self._behind or self._barrier is not None else EVENTS_PER_TURN
         events = self._events.drain(count_max)
         for gone, attributes in condense(events):
             key = self._source.hear(gone, attributes, now_ns)
             if key is not None:
                 self._walker.look_up(key, now_ns)
-        self._busy = len(events) >= BUSY_EVENTS
+        self._busy, self._behind = len(events) >= BUSY_EVENTS, len(events) >= EVENTS_PER_TURN
         self._vital.turn(now_ns, ready, tick=tick, urgent=self._barrier is not None)
         if self._events.overrun:
             self._events.overrun = False
