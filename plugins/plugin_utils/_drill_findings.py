@@ -16,6 +16,9 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_catalogue impo
 
 Span = tuple[int, int]
 
+CARRIED = {"udp": "answered", "tcp": "connections", "bulk": "bytes", "connects": "done"}
+"""The figure of a probe's result that is 0 if its flow never worked."""
+
 
 @dataclass
 class Measured:
@@ -28,6 +31,8 @@ class Measured:
     newcomers_failed: int | None = None
     dual_active_ms: float | None = None
     flows: list[dict[str, t.Any]] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)
+    """Flows that carried nothing at all or told nothing: no figure above speaks of them."""
 
 
 def measure(
@@ -40,7 +45,9 @@ def measure(
     """Put the flows' results together."""
     found = Measured()
     for name, result in flows.items():
-        if result:
+        if not result or not int(result[CARRIED[kinds[name]]]):
+            found.dead.append(name)
+        else:
             _add_flow(found, name, kinds[name], result)
     if taps:
         found.dual_active_ms = round(dual_active_ns(taps, offsets_ns, node_of_mac) / 1e6, 1)
@@ -134,6 +141,8 @@ def judge(
 ) -> list[Check]:
     """The verdict: what was demanded, and whether it was so.
 
+    A limit that the operator sets is a demand to measure; the drill's own limits are for what was.
+
     `roles` are the active node before and after; the budget of silence and loss is widened by the
     time for which the fault itself keeps the flows down, where it does.
     """
@@ -143,10 +152,16 @@ def judge(
         moved = before != after
         expected = "the other node took over" if drill.moves else "no role changed"
         checks.append(Check("roles", moved is drill.moves, f"{expected}: {before} -> {after}"))
+    for name in found.dead:
+        sentence = f"the flow {name} carried nothing, expected one that works before the fault"
+        checks.append(Check("traffic", False, sentence))
     limits = dict(drill.budget, **budget)
     for key, limit in limits.items():
         value = getattr(found, key)
         if value is None:
+            if key in budget:
+                sentence = f"{key} was not measured, expected at most {limit:g}"
+                checks.append(Check(key, False, sentence))
             continue
         if key == "silence_ms" and drill.interrupts:
             limit += seconds * 1000

@@ -47,7 +47,6 @@ def write(asked: Request, reports: t.Sequence[Report], broken_off: str) -> Writt
     try:
         if asked.history:
             written.earlier = earlier(asked.history)
-            remember(asked.history, reports)
         if asked.report:
             os.makedirs(asked.report, exist_ok=True)
             for name, text in (
@@ -58,6 +57,8 @@ def write(asked: Request, reports: t.Sequence[Report], broken_off: str) -> Writt
                 path = os.path.join(asked.report, name)
                 put(path, text)
                 written.paths.append(path)
+        if asked.history:
+            remember(asked.history, reports)
     except OSError as problem:
         raise DrillError(
             f"The drill is over, but its report cannot be written: {problem.filename}: "
@@ -128,6 +129,7 @@ def summary(reports: t.Sequence[Report], before: t.Mapping[str, t.Sequence[float
             parts.append(f"both active for {found.dual_active_ms:g} ms")
         beside = compared(found.silence_ms, before.get(each.drill, ()))
         lines.append(", ".join(parts + ([beside] if beside else [])))
+        lines += [f"not seen: {sentence}" for sentence in each.unseen]
     return lines
 
 

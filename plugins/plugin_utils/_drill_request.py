@@ -9,6 +9,7 @@ out, or the sentences that refuse it.
 from __future__ import annotations
 
 import ipaddress
+import math
 import typing as t
 from dataclasses import dataclass
 
@@ -29,6 +30,15 @@ KINDS = {
 }
 RATE = {"udp": 1000.0, "connects": 50.0}
 CONNECTIONS = 200
+SIDES = ("client", "server")
+BUDGET_MAX = 1e9
+BOUNDS: dict[str, tuple[float, float]] = {
+    "port": (1, 65535),
+    "to_port": (1, 65535),
+    "connections": (1, 2_000),
+}
+RATES: dict[str, tuple[float, float]] = {"udp": (1, 20_000), "connects": (1, 1_000)}
+"""What the probes bear; the other kinds have no rate."""
 FLOW_KEYS = ("name", "kind", "from", "to", "address", "port", "to_port", "rate", "connections")
 
 
@@ -123,18 +133,33 @@ def _budget(given: t.Mapping[str, t.Any], problems: Problems) -> dict[str, float
         if key not in BUDGETS:
             problems.add(f"drill_budget.{key}", value, f"one of {', '.join(BUDGETS)}")
             continue
-        try:
-            found[key] = float(value)
-        except (TypeError, ValueError):
-            problems.add(f"drill_budget.{key}", value, "a number")
+        limit = _number(f"drill_budget.{key}", value, (0, BUDGET_MAX), problems)
+        if limit is not None:
+            found[key] = limit
     return found
+
+
+def _number(
+    path: str, value: object, bounds: tuple[float, float], problems: Problems
+) -> float | None:
+    """A number within bounds, both included."""
+    low, high = bounds
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if low <= number <= high:
+        return number
+    problems.add(path, value, f"a number from {low:g} to {high:g}")
+    return None
 
 
 def _flows(
     given: t.Any, vantage: t.Mapping[str, t.Mapping[str, t.Any]], problems: Problems
 ) -> tuple[Flow, ...]:
     if given is None:
-        return tuple(_default_flows(vantage))
+        _check_vantage(vantage, problems)
+        return () if problems else tuple(_default_flows(vantage))
     if not isinstance(given, list):
         problems.add("drill_flows", given, "a list of flows")
         return ()
@@ -169,7 +194,16 @@ def _flow(
     address = str(given.get("address", ""))
     if not _is_address(address):
         problems.add(f"{path}.address", address or None, "an IP address")
-    to_port = int(given.get("to_port", UDP_PORT if kind == "udp" else TCP_PORT))
+    to_port = given.get("to_port", UDP_PORT if kind == "udp" else TCP_PORT)
+    numbers = {
+        key: _number(f"{path}.{key}", given.get(key, default), bounds, problems)
+        for key, default, bounds in (
+            ("to_port", to_port, BOUNDS["to_port"]),
+            ("port", to_port, BOUNDS["port"]),
+            ("rate", RATE.get(kind, 0), RATES.get(kind, (0, 0))),
+            ("connections", CONNECTIONS, BOUNDS["connections"]),
+        )
+    }
     if len(problems.sentences) > before:
         return None
     return Flow(
@@ -178,11 +212,22 @@ def _flow(
         client=str(given["from"]),
         server=str(given["to"]),
         address=address,
-        port=int(given.get("port", to_port)),
-        to_port=to_port,
-        rate=float(given.get("rate", RATE.get(kind, 0))),
-        connections=int(given.get("connections", CONNECTIONS)),
+        port=int(numbers["port"] or 0),
+        to_port=int(numbers["to_port"] or 0),
+        rate=numbers["rate"] or 0,
+        connections=int(numbers["connections"] or 0),
     )
+
+
+def _check_vantage(vantage: t.Mapping[str, t.Mapping[str, t.Any]], problems: Problems) -> None:
+    """A misspelt word would be a flow that is silently not there."""
+    for name, given in vantage.items():
+        side = given.get("vantage_side")
+        if side not in SIDES:
+            problems.add(f"{name}: vantage_side", side, f"one of {', '.join(SIDES)}")
+        for address in given.get("vantage_addresses") or ():
+            if not _is_address(str(address)):
+                problems.add(f"{name}: vantage_addresses", address, "IP addresses")
 
 
 def _default_flows(vantage: t.Mapping[str, t.Mapping[str, t.Any]]) -> t.Iterator[Flow]:
