@@ -73,7 +73,9 @@ def test_silence_and_loss_are_those_of_the_period() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 def test_an_interrupted_demonstration_leaves_nothing_behind() -> None:
     plan = Plan(PREFIX)
-    command = [sys.executable, "-m", "tests.demo", "--prefix", PREFIX]
+    # Whoever runs the tests in the background ignores SIGINT, and children inherit that.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "tests.demo"]
+    command += ["--prefix", PREFIX]
     with subprocess.Popen(
         command,
         cwd=ROOT,
