@@ -21,7 +21,10 @@ from ansible.utils.display import Display
 from ansible_collections.amaranten.ha.plugins.plugin_utils import _drill_report as report
 from ansible_collections.amaranten.ha.plugins.plugin_utils import _drill_request as request
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_nodes import DrillNode
-from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_program import DrillError
+from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_program import (
+    BrokenOffError,
+    DrillError,
+)
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_run import (
     DrillRun,
     Report,
@@ -39,6 +42,7 @@ CONNECTION_VARIABLES = (
     "ansible_ssh_extra_args", "ansible_become", "ansible_connection", "vantage_command",
     "vantage_side", "vantage_addresses", "ha_power_off_command", "ha_power_on_command",
 )  # fmt: skip
+ENDINGS = (signal.SIGTERM, signal.SIGINT)
 GROUP, VANTAGE = "firewalls", "vantage"
 
 
@@ -70,13 +74,14 @@ class ActionModule(ActionBase):
         except ValueError as refusal:
             result.update(failed=True, msg=str(refusal))
             return result
-        previous = signal.signal(signal.SIGTERM, interrupted)
+        previous = {number: signal.signal(number, interrupted) for number in ENDINGS}
         try:
             result.update(self.drill(asked, hosts, vantage))
-        except DrillError as problem:
+        except (DrillError, BrokenOffError) as problem:
             result.update(failed=True, msg=str(problem))
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
         return result
 
     def members(self, variables: dict[str, t.Any], group: str) -> list[str]:
@@ -100,6 +105,9 @@ class ActionModule(ActionBase):
         try:
             for name, theirs in hosts.items():
                 nodes[name] = DrillNode(name, theirs, asked.python)
+            if not self._task.check_mode:
+                for node in nodes.values():
+                    node.refuse_locked()
             statuses = {name: node.status() for name, node in nodes.items()}
             reasons = why_unready(statuses)
             if self._task.check_mode:
@@ -150,7 +158,7 @@ class ActionModule(ActionBase):
             run = DrillRun(drill, asked, nodes, sessions, holder, show)
             try:
                 found.append(run.run())
-            except DrillError as problem:
+            except (DrillError, BrokenOffError) as problem:
                 return found, f"{drill.name}: {problem}"
             remember(nodes, found[-1])
             for check in found[-1].checks:
@@ -210,6 +218,8 @@ ARGUMENTS = {
 
 
 def interrupted(number: int, frame: object) -> None:
-    """The play is being ended: leave in order."""
+    """The play is being ended: leave in order, whatever more comes to hurry it."""
     del frame
-    raise DrillError(f"The drill was broken off by signal {number}.")
+    for each in ENDINGS:
+        signal.signal(each, signal.SIG_IGN)
+    raise BrokenOffError(f"The drill was broken off by signal {number}.")

@@ -73,6 +73,12 @@ def _kill(signal: str) -> Commands:
     return lambda _target: f"systemctl kill --kill-whom=main --signal={signal} {HEART}"
 
 
+def _go_on(_target: Target) -> str:
+    """Nothing is to be undone where the stopped heart is gone already."""
+    gone = f"systemctl show --property=MainPID --value {HEART} | grep -qx 0"
+    return f"{{ {gone} || {_kill('CONT')(_target)}; }}"
+
+
 def _link_down(target: Target) -> str:
     return f"ip link set dev {shlex.quote(target.device().device)} down"
 
@@ -109,7 +115,8 @@ def _cut_sync(target: Target) -> str:
 
 
 def _remove_table(_target: Target) -> str:
-    return f"nft delete table {TABLE}"
+    """Right also if it is gone: nft has it made first, in the same transaction."""
+    return f"nft {shlex.quote(f'add table {TABLE}; delete table {TABLE}')}"
 
 
 def _command(text: str) -> Commands:
@@ -142,7 +149,7 @@ DRILLS: tuple[Drill, ...] = (
         moves=True,
         budget={"silence_ms": 1000, **_ALL_GOES_ON},
         inject=_kill("STOP"),
-        undo=_kill("CONT"),
+        undo=_go_on,
     ),
     Drill(
         "power",
@@ -201,5 +208,8 @@ def armed(undo: str, seconds: int) -> str:
 
 
 def healed(undo: str) -> str:
-    """The command that undoes a fault now and takes its timer away; right also if it had fired."""
-    return f"{undo}; systemctl stop {UNDO_UNIT}.timer 2>/dev/null; true"
+    """The command that undoes a fault now; fails if that failed, and then leaves the timer armed.
+
+    The undoing is right also if the timer had fired.
+    """
+    return f"{undo} && {{ systemctl stop {UNDO_UNIT}.timer 2>/dev/null || true; }}"

@@ -8,6 +8,7 @@ the timer that undoes it before it does it, and undoes it itself when it is left
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import subprocess
@@ -24,6 +25,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_program import
     DrillError,
     Program,
     clock_offset_ns,
+    under_way,
 )
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_sessions import (
     AnySession,
@@ -33,7 +35,10 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_sessions impor
 )
 
 TOOL = "/usr/sbin/amaranten-ha"
+LOCK = "/run/amaranten-ha-drill.lock"
 WATCH_S = 600
+# The lock of a node ends this long after the last sign of life, when the path to it is cut.
+UNHEARD_S, SIGN_S = 15, 1.0
 # The timer that undoes a fault fires this long after the controller should have done it.
 UNDO_SPARE_S = 10
 # Without a sync, as when the power fails.
@@ -72,21 +77,36 @@ class DrillNode:
             raise DrillError(f"`{command}` failed on {self.name}: {said or 'without a word'}.")
         return said
 
+    def refuse_locked(self) -> None:
+        """Raise DrillError if another drill holds this node."""
+        code, said = run(
+            self.session,
+            f"[ ! -e {LOCK} ] || flock -n -E 3 {LOCK} true || "
+            f"{{ code=$?; cat {LOCK}; exit $code; }}",
+        )
+        if code == 3:
+            raise under_way(said)
+
     def look(self, status: t.Mapping[str, t.Any]) -> None:
         """Find the hardware addresses of its interfaces."""
         for name, link in status["links"].items():
             path = shlex.quote(f"/sys/class/net/{link['device']}/address")
             self.macs[name] = self.run(f"cat {path}")
 
-    def watch(self, holder: str) -> None:
-        """Have everything told that happens there, from now on; takes the lock of drills."""
+    def watch(self, holder: str, lasts_s: float) -> None:
+        """Have everything told that happens there, from now on; takes the lock of drills.
+
+        A fault that cuts the way there for `lasts_s` does not end it.
+        """
         offset_ns, self.error_ns = clock_offset_ns(self.session, self._python)
-        words = ("--seconds", str(WATCH_S), "--holder", holder)
+        unheard_s = str(lasts_s + UNHEARD_S)
+        words = ("--seconds", str(WATCH_S), "--unheard-seconds", unheard_s, "--holder", holder)
         watcher = Program(self.session, "node_watch.py", *words, python=self._python)
         self.watchers.append((watcher, offset_ns))
         watcher.wait_ready()
+        watcher.keep_telling(SIGN_S)
 
-    def watched_again(self, holder: str, timeout_s: float) -> None:
+    def watched_again(self, holder: str, lasts_s: float, timeout_s: float) -> None:
         """Come back to a node whose session has ended, as soon as it answers."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -100,7 +120,7 @@ class DrillNode:
                     time.sleep(1)
                     continue
             try:
-                self.watch(holder)
+                self.watch(holder, lasts_s)
             except DrillError:
                 if time.monotonic() > deadline:
                     raise
@@ -137,7 +157,7 @@ class Fault:
         self._nodes = list(nodes)
         self._targets = list(targets)
         self._spare_s = round(lasts_s) + UNDO_SPARE_S
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: t.IO[bytes] | None = None
         self._begun: list[tuple[DrillNode, Target]] = []
 
     def check(self) -> None:
@@ -178,12 +198,7 @@ class Fault:
             at_ns = time.monotonic_ns()
             node.session.start(f"/bin/sh -c {shlex.quote(RESET)}")
             return at_ns
-        # Outlives this process, so that the power comes back also when the controller is killed.
-        self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", f"sleep {self._spare_s}; {on}"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
+        self._guard = guard(on, self._spare_s)
         at_ns = time.monotonic_ns()
         self._begun.append((node, self._targets[0]))
         controller(off, "ha_power_off_command")
@@ -197,17 +212,41 @@ class Fault:
                 if self._drill.name == "power":
                     self._power_on(node)
                 elif self._drill.undo:
-                    run(node.session, catalogue.healed(self._drill.undo(target)))
+                    node.run(catalogue.healed(self._drill.undo(target)))
             except DrillError as problem:
-                problems.append(f"{problem} Its own timer undoes it after {self._spare_s} s.")
+                problems.append(
+                    f"The fault of {node.name} is not undone: {problem} It is tried once more, "
+                    f"{self._spare_s} s after it began."
+                )
         self._begun = []
         return problems
 
     def _power_on(self, node: DrillNode) -> None:
         if self._guard is not None:
-            self._guard.terminate()
-            self._guard.wait()
             controller(node.command("ha_power_on_command"), "ha_power_on_command")
+            with contextlib.suppress(OSError):  # its time was over, it has ended
+                self._guard.write(b"off")
+                self._guard.close()
+
+
+def guard(command: str, seconds: int) -> t.IO[bytes]:
+    """Have a command run after that time unless a byte is written here before it.
+
+    A process of its own session and of no parent here does it, so that it also outlives a
+    controller that is killed with all its children; then the time is UNDO_SPARE_S from there,
+    for a command that is still cutting the power.
+    """
+    watch = (
+        f"said=$(timeout {seconds} head -c 1); code=$?; "
+        'if [ -n "$said" ]; then exit; fi; '
+        f'if [ "$code" != 124 ]; then sleep {UNDO_SPARE_S}; fi; {command}'
+    )
+    process = subprocess.Popen(
+        ["setsid", "--fork", "/bin/sh", "-c", watch],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, bufsize=0,
+    )  # fmt: skip
+    process.wait()
+    return t.cast(t.IO[bytes], process.stdin)
 
 
 def controller(command: str, name: str) -> None:

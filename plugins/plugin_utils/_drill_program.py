@@ -37,6 +37,18 @@ class DrillError(Exception):
     """The drill cannot go on; the sentence says why."""
 
 
+class BrokenOffError(Exception):
+    """The drill is being ended from outside; no DrillError, so that no retry takes it for one."""
+
+
+def under_way(holder: str) -> DrillError:
+    """The refusal of a second drill."""
+    return DrillError(
+        f"Another drill of this pair is under way ({holder or 'of unknown origin'}), "
+        "expected one at a time."
+    )
+
+
 class Channel(t.Protocol):
     """A running command somewhere: an SSH channel or a process of this machine."""
 
@@ -114,12 +126,19 @@ class Program:
         self._ready.wait(timeout_s)
         for said in self.said:
             if "locked" in said:
-                holder = said["locked"] or "of unknown origin"
-                raise DrillError(
-                    f"Another drill of this pair is under way ({holder}), expected one at a time."
-                )
+                raise under_way(said["locked"])
         if self.ended or not (self.said or self.progress or self.result):
             raise DrillError(f"{self.program} on {self.host} is not at work: {self._complaint()}.")
+
+    def keep_telling(self, every_s: float) -> None:
+        """Write a line to it now and then, as a sign of life, until it or this process ends."""
+
+        def tell() -> None:
+            while not self.ended:
+                self.ask()
+                time.sleep(every_s)
+
+        threading.Thread(target=tell, daemon=True).start()
 
     def ask(self, line: bytes = b"\n") -> None:
         """Write a line to it."""

@@ -26,7 +26,10 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_nodes import (
     Fault,
     targets_of,
 )
-from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_program import DrillError
+from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_program import (
+    BrokenOffError,
+    DrillError,
+)
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_request import Request
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_sessions import AnySession
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_traffic import Seen, Traffic
@@ -93,13 +96,13 @@ class DrillRun:
     def run(self) -> Report:
         """All of it; DrillError if it could not be begun or not be ended well."""
         began = time.time()
-        before = self.statuses()
-        refuse_unready(before)
-        broken, targets = targets_of(self._drill, self._nodes, before, self._request.interface)
-        fault = Fault(self._drill, broken, targets, self._lasts_s)
-        fault.check()
         try:
             self._watch()
+            before = self.statuses()
+            refuse_unready(before)
+            broken, targets = targets_of(self._drill, self._nodes, before, self._request.interface)
+            fault = Fault(self._drill, broken, targets, self._lasts_s)
+            fault.check()
             self._show("starting traffic")
             self._traffic.start()
             self._pass(BEFORE_S, "traffic before the fault")
@@ -115,6 +118,8 @@ class DrillRun:
             if self._request.restore and whole:
                 problems += self._restore(active_of(before), active_of(after))
             return self._report(began, zero_ns, before, after, seen, whole, problems)
+        except (DrillError, BrokenOffError) as problem:
+            raise type(problem)(" ".join([str(problem), *self._undo()])) from problem
         finally:
             self._leave()
 
@@ -126,7 +131,7 @@ class DrillRun:
 
     def _watch(self) -> None:
         for name in sorted(self._nodes):
-            self._nodes[name].watch(self._holder)
+            self._nodes[name].watch(self._holder, self._lasts_s)
 
     def _pass(self, seconds: float, what: str) -> None:
         """Let time go by and tell, once a second, what happens."""
@@ -144,7 +149,10 @@ class DrillRun:
         if self._drill.name == "power":
             for node in self._nodes.values():
                 if not node.status():
-                    node.watched_again(self._holder, POWER_S)
+                    try:
+                        node.watched_again(self._holder, self._lasts_s, POWER_S)
+                    except DrillError as problem:
+                        raise DrillError(" ".join([*problems, str(problem)])) from problem
         return problems
 
     def _await_whole(self) -> bool:
@@ -173,11 +181,18 @@ class DrillRun:
             return []
         return [f"The pair is not ready again {WHOLE_S} s after the hand-over back."]
 
+    def _undo(self) -> list[str]:
+        """Undo the fault of a drill that was broken off; what could not be, in sentences."""
+        if self._fault is None:
+            return []
+        self._show("undoing the fault, the drill was broken off")
+        problems = self._fault.end()
+        self._fault = None
+        return problems
+
     def _leave(self) -> None:
-        if self._fault is not None:
-            self._show("undoing the fault, the drill was broken off")
-            for problem in self._fault.end():
-                self._show(problem)
+        for problem in self._undo():
+            self._show(problem)
         self._traffic.close()
         for node in self._nodes.values():
             for watcher, _offset_ns in node.watchers:

@@ -7,7 +7,9 @@ The report is opened in a real browser, as its reader would.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
@@ -117,6 +119,51 @@ def test_a_crash_is_measured_and_its_report_can_be_read(pair: Lab, tmp_path: Pat
     suites = ElementTree.parse(tmp_path / "report.xml").getroot()
     assert [suite.get("name") for suite in suites] == ["crash"]
     assert "crash" in rendered(tmp_path / "report.html")
+
+
+def test_a_controller_that_was_killed_leaves_a_whole_pair_for_the_next_drill(pair: Lab) -> None:
+    holder = steps.ready(pair)
+    cut = steps.other(holder)
+    command = [str(deployment.PLAYBOOK), "-i", str(pair.inventory), "playbooks/drill.yml"]
+    with subprocess.Popen(
+        [*command, "-e", "drill=sync_cut", "-e", "drill_seconds=2"], cwd=ROOT,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as controller:  # fmt: skip
+        steps.until("the fault is there", lambda: broken(pair, cut), 60)
+        for pid in tree(controller.pid):
+            os.kill(pid, signal.SIGKILL)
+    steps.until("the lock is free", lambda: not locked(pair), 5)
+    steps.until("the node has undone the fault by itself", lambda: not broken(pair, cut), 15)
+    assert steps.ready(pair) == holder
+    before = addressing(pair, holder)
+    done = drill(pair, "-e", "drill=link", "-e", "drill_drift=false")
+    assert "link: " in done.stdout
+    assert '"undone"' not in done.stdout
+    assert done.returncode == 0, done.stdout
+    assert steps.ready(pair) == holder
+    assert addressing(pair, holder) == before
+
+
+def broken(lab: Lab, node: str) -> bool:
+    """Whether the table of a fault is on a node."""
+    command = ["nft", "list", "table", "netdev", "amaranten_ha_drill"]
+    return lab.node(node).run(command).returncode == 0
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that descend from it, it first."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in tree(int(child)))]
+
+
+def addressing(lab: Lab, node: str) -> list[str]:
+    """The addresses and routes of a node, as it made them itself or had them given."""
+    found = []
+    for family in ("-4", "-6"):
+        for what in (["address", "show", "scope", "global"], ["route", "show"]):
+            lines = lab.node(node).run(["ip", family, "-oneline", *what]).stdout.splitlines()
+            found += [family + " ".join(line.split(":", 1)[-1].split()) for line in lines]
+    return sorted(found)
 
 
 def rendered(page: Path) -> str:

@@ -4,8 +4,9 @@
 Runs on a node, started over a drill's own SSH session. It asks heart over the control socket twenty
 times a second, prints {"state": ...} when something that matters has changed and {"event": ...} for
 each new event, with times of the node's monotonic clock. While it runs it holds the lock of drills:
-a second drill of this pair finds it held and is refused. It ends when its standard input is closed
-or its time is over, and the lock ends with it, whatever became of the controller.
+a second drill of this pair finds it held and is refused. It ends when its standard input is closed,
+when nothing came from there for some time or when its own time is over, and the lock ends with it,
+whatever became of the controller and of the way to it.
 """
 
 import argparse
@@ -82,12 +83,13 @@ def lock(holder):
     return file
 
 
-def watch(seconds):
-    """Look until standard input is closed or the time is over."""
+def watch(seconds, unheard_s):
+    """Look until standard input is closed or silent for that long, or the time is over."""
     agent, known, told_ns = Agent(), None, time.monotonic_ns()
     events_due = 0.0
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    heard = time.monotonic()
+    while time.monotonic() < min(deadline, heard + unheard_s):
         status = agent.ask("status")
         now_ns = time.monotonic_ns()
         state = state_of(status)
@@ -100,20 +102,23 @@ def watch(seconds):
                     told_ns = event["at_ns"]
                     say("event", {"kind": event["kind"], "text": event["text"]}, told_ns)
         known = state
-        if select.select([sys.stdin], [], [], EVERY_S)[0] and not os.read(0, 4096):
-            return
+        if select.select([sys.stdin], [], [], EVERY_S)[0]:
+            if not os.read(0, 4096):
+                return
+            heard = time.monotonic()
 
 
 def main():
     """Watch as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--unheard-seconds", type=float, default=600)
     parser.add_argument("--holder", default="a drill")
     arguments = parser.parse_args()
     held = lock(arguments.holder)
     try:
         say("ready", True, time.monotonic_ns())
-        watch(arguments.seconds)
+        watch(arguments.seconds, arguments.unheard_seconds)
     finally:
         os.close(held)
 
