@@ -91,7 +91,7 @@ def _table(rules: t.Iterable[tuple[str, str]]) -> str:
     """An own nftables table that drops on the way out; removed as a whole."""
     chains = "".join(
         f"chain out_{number} {{ type filter hook egress device {device} priority {PRIORITY}; "
-        f"policy accept; {rule} drop; }} "
+        f"policy accept; {rule} drop; }}; "
         for number, (device, rule) in enumerate(rules)
     )
     return f"nft {shlex.quote(f'table {TABLE} {{ {chains}}}')}"

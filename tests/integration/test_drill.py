@@ -6,6 +6,7 @@ The report is opened in a real browser, as its reader would.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -131,14 +132,13 @@ def test_a_controller_that_was_killed_leaves_a_whole_pair_for_the_next_drill(pai
     ) as controller:  # fmt: skip
         steps.until("the fault is there", lambda: broken(pair, cut), 60)
         for pid in tree(controller.pid):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     steps.until("the lock is free", lambda: not locked(pair), 5)
-    steps.until("the node has undone the fault by itself", lambda: not broken(pair, cut), 15)
+    steps.until("the node has undone the fault by itself", lambda: not broken(pair, cut), 20)
     assert steps.ready(pair) == holder
     before = addressing(pair, holder)
-    done = drill(pair, "-e", "drill=link", "-e", "drill_drift=false")
-    assert "link: " in done.stdout
-    assert '"undone"' not in done.stdout
+    done = drill(pair, "-e", "drill=link", "-e", "drill_interface=wan")
     assert done.returncode == 0, done.stdout
     assert steps.ready(pair) == holder
     assert addressing(pair, holder) == before
@@ -152,7 +152,10 @@ def broken(lab: Lab, node: str) -> bool:
 
 def tree(pid: int) -> list[int]:
     """A process and all that descend from it, it first."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has ended meanwhile
+        children = []
     return [pid, *(each for child in children for each in tree(int(child)))]
 
 
@@ -162,7 +165,7 @@ def addressing(lab: Lab, node: str) -> list[str]:
     for family in ("-4", "-6"):
         for what in (["address", "show", "scope", "global"], ["route", "show"]):
             lines = lab.node(node).run(["ip", family, "-oneline", *what]).stdout.splitlines()
-            found += [family + " ".join(line.split(":", 1)[-1].split()) for line in lines]
+            found += [f"{family} " + " ".join(line.split(": ", 1)[-1].split()) for line in lines]
     return sorted(found)
 
 
