@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sync_netns import Talk, tcp, wait_for
@@ -35,14 +34,10 @@ table inet ftp {
 
 
 @pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    made = Pair(Path(tmp_path_factory.mktemp("pair")))
-    try:
-        for node in (made.a, made.b):
-            node.run("nft", "-f", "-", stdin=HELPER)
-        yield made
-    finally:
-        made.remove()
+def wired(wired: Pair) -> Pair:
+    for node in (wired.a, wired.b):
+        node.run("nft", "-f", "-", stdin=HELPER)
+    return wired
 
 
 class Ftp:

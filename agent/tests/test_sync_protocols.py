@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sync_netns import Namespace, Talk, tcp, udp, wait_for
@@ -62,13 +61,9 @@ def both(node: Node) -> None:
 
 
 @pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    made = Pair(Path(tmp_path_factory.mktemp("pair")))
-    try:
-        made.client.run("ip", "address", "add", f"{SECOND}/24", "dev", "lan")
-        yield made
-    finally:
-        made.remove()
+def wired(wired: Pair) -> Pair:
+    wired.client.run("ip", "address", "add", f"{SECOND}/24", "dev", "lan")
+    return wired
 
 
 @pytest.fixture

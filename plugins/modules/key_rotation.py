@@ -159,8 +159,9 @@ class Rotation(object):
         old = self.services.outdated({self.path: digest(plan.text)})
         if not plan.reasons and old:
             plan.reasons.append("%s runs with older keys" % ", ".join(sorted(dict(old))))
-        plan.record = with_keys(read(RECORD_PATH) or "", ring.describe(plan.keys, plan.send))
-        if not plan.reasons and plan.record != (read(RECORD_PATH) or ""):
+        recorded = read(RECORD_PATH) or ""
+        plan.record = with_keys(recorded, ring.describe(plan.keys, plan.send))
+        if not plan.reasons and plan.record != recorded:
             plan.reasons.append("the record of what was deployed has older keys")
         return plan
 
