@@ -7,6 +7,8 @@ the product is taken off it again. At the end the pair is deployed anew, for the
 
 from __future__ import annotations
 
+from difflib import unified_diff
+
 from tests.integration import steps
 from tests.integration.conftest import converged
 from tests.integration.deployment import deploy, play
@@ -65,8 +67,7 @@ def test_a_dead_node_is_replaced_and_taken_off_again_and_the_survivor_forwards(p
         assert converged(pair) == survivor
         run = play(pair, "remove", "--diff", *words)
         assert (run.code, run.changed) == (0, {fresh: 1, survivor: 0}), run.end()
-    left = snapshot(pair, fresh)
-    assert (sorted(set(left) - set(bare)), sorted(set(bare) - set(left))) == ([], [])
+    assert list(unified_diff(bare, snapshot(pair, fresh), lineterm="", n=0)) == []
     assert probing.result.udp["packets_lost"] == 0
     assert probing.result.tcp["connections_survived"] == 100
     assert steps.active(pair) == survivor
