@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gate_bench import until
+from gate_bench import batch, until
 from heart_pair import LINKS, Pair, running_pair
 
 from tests.soak.counter import Counter
@@ -44,6 +45,29 @@ def test_margins_of_both_directions_are_told_and_agree_with_the_wire(pair: Pair)
     assert set(margin["nodes"]) == {"fw-a", "fw-b"}
     assert margin["near_misses"] == 0
     assert "out" in pair.a.status()["links"]["sync"]
+
+
+def test_crossed_cables_are_said_by_both_hearts(pair: Pair) -> None:
+    names = {"lan0": "spare0", "sync0": "lan0", "spare0": "sync0"}
+    for old, new in names.items():
+        batch(
+            f"link set {old} down", f"link set {old} name {new}", f"link set {new} up",
+            namespace=pair.b.namespace,
+        )  # fmt: skip
+    for node, peer in ((pair.a, "fw-b"), (pair.b, "fw-a")):
+        alarms = [
+            f"alarm: a heartbeat of {peer} for {said} arrives here on {here}: "
+            for said, here in (("lan", "sync"), ("sync", "lan"))
+        ]
+        until(
+            lambda node=node, alarms=alarms: all(each in node.log.read_text() for each in alarms),
+            f"{node.name} says so",
+        )
+        time.sleep(1.2)
+        assert all(node.log.read_text().count(each) == 1 for each in alarms)
+        kinds = [each["kind"] for each in node.ask({"op": "events"})["events"]]
+        assert kinds.count("wiring") == 2
+        assert node.status()["rejected"]["link"] > 2
 
 
 def test_a_change_of_role_is_counted_by_the_soak_and_quiet_times_are_not(

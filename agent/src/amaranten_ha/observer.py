@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who notices what changed beside the role: readiness, replica, the guard of the gate.
+"""Who notices what changed beside the role: readiness, replica, the guard of the gate, alarms.
 
 Heart enters once a second and says what comes out as events. What was seen last is remembered here;
 nothing is decided, and the first look tells nothing but what is wrong.
@@ -35,4 +35,4 @@ class Observer:
             word = "protected again" if gate.owned else "NOT PROTECTED, its service is away"
             found.append(("gate", f"gate: {word}"))
             self._owned = gate.owned
-        return found
+        return found + self._node.alarms.look(self._node, now_ns)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from amaranten_ha.core import health, herald, outlook, ready
+from amaranten_ha.core.alarms import Alarms
 from amaranten_ha.core.beat import (
     ACTIVE_ROLES,
     MAJOR,
@@ -100,8 +101,8 @@ class Node:
         )
         self._carrier_bits, self._has_carrier = 0, False
         self.monitor = Monitor(plan)
-        self.conflicts = Conflicts(plan.timing)
-        self._dual: DualActive | None = None
+        self.conflicts, self.alarms = Conflicts(plan.timing), Alarms(plan)
+        self.dual: DualActive | None = None
         self.resume = resume
         self.nat_watch = NatWatch(plan.timing)
         self._now_ns = now_ns
@@ -130,6 +131,7 @@ class Node:
         if beat.node != self.plan.peer_number:
             return self._reject("own" if beat.node == self.plan.number else "node")
         if beat.link != link:
+            self.alarms.miswired(link, beat.link, at_ns)
             return self._reject("link")
         if refusal := self.pulse.refusal(link, beat, at_ns):
             return self._reject(refusal)
@@ -257,19 +259,19 @@ class Node:
         flags = beat.flags if beat else _NO_FLAG
         self.nat_watch.look(self.nat, flags, self.role in ACTIVE_ROLES, now_ns)
         meets = alive and self.role is Role.ACTIVE and self.peer.claims_alone
-        if meets and self._dual is None and self.claim and self.peer.claim:
+        if meets and self.dual is None and self.claim and self.peer.claim:
             together_ms = min((now_ns - self.active_since_ns) // MS_NS, self.peer.active_ms)
-            self._dual = DualActive(now_ns, together_ms, self.claim, self.peer.claim)
-        elif self._dual and self.role is Role.ACTIVE and not meets:
+            self.dual = DualActive(now_ns, together_ms, self.claim, self.peer.claim)
+        elif self.dual and self.role is Role.ACTIVE and not meets:
             gone = "yielded" if alive else "was lost"
             self.yielded_ns = now_ns if alive else 0
             self._report_dual(f"{self.plan.peer_name} {gone}", "the other claim is higher", now_ns)
 
     def _report_dual(self, yielded: str, why: str, now_ns: int) -> None:
-        if self._dual is not None:
+        if self.dual is not None:
             names = self.plan.name, self.plan.peer_name
-            self.news.append(("dual-active", self._dual.report(*names, yielded, why, now_ns)))
-            self._dual = None
+            self.news.append(("dual-active", self.dual.report(*names, yielded, why, now_ns)))
+            self.dual = None
 
     def _become_active(self, rule: Rule, view: View) -> None:
         self.claim = view.claim

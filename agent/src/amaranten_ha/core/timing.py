@@ -36,6 +36,12 @@ FLOOR_FACTOR = 3
 """`dead` is at least so many times the worst answer to a probe, the lease the worst lateness."""
 CLOCKS_MS_MAX = 1_000
 """Events of two nodes whose clocks differ by more cannot be put into one order."""
+ALARM_LASTS_MS = 1_000
+"""Two active nodes that meet are sorted out within a beat, or when one proves to be deaf."""
+ALARM_OVER_MS = 10_000
+"""An alarm is over when its cause was not seen for so long."""
+ALARM_AGAIN_MS = 600_000
+"""The same alarm is said once within this time: a cable that flaps fills no journal."""
 MARGIN_HOUR_MS, MARGIN_HOURS = 3_600_000, 24
 """Worst values are kept for a day, in hours."""
 

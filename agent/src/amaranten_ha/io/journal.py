@@ -24,9 +24,13 @@ MESSAGE_IDS = {
     "held": "2568586f2e8a4c6d849f9ebea0271ef2",
     "damping": "934f057a42fd4df68662d6f2cff80e45",
     "target": "b148b38914da4b2ca47ece1480823ce3",
+    "wiring": "0516833bb436414ea5efe43a8a89da30",
+    "forwarding": "0d64be9adc154896ad61c8750aa8b932",
+    "conflict": "2dd241660aad43de8106107f8606e74f",
 }
 """By kind of event; never changed and never used again for another kind. A note has none."""
 _PRIORITIES = {"role": 5, "claim": 5, "dual-active": 3, "target": 4}
+_PRIORITIES |= dict.fromkeys(("wiring", "forwarding", "conflict"), 4)
 _PRIORITY = 6
 
 
