@@ -63,9 +63,9 @@ test-lab: venv agent test-packages ## deploy, failover, return, switchover, leas
 	@tools/apt-need lab browser
 	@$(pytest) -v tests/integration
 
-test-boundaries: venv agent test-packages ## the controller dies at every boundary of upgrade, rotation, rules; hours
+test-boundaries: venv agent test-packages ## the controller dies at every boundary of upgrade, rotation, rules; hours (K=upgrade BOUNDARIES=12,30-33)
 	@tools/apt-need lab
-	@$(pytest) -v -s tests/integration/every_boundary.py
+	@BOUNDARIES="$(BOUNDARIES)" $(pytest) -v -s tests/integration/every_boundary.py $(if $(K),-k $(K))
 
 bench-gate: venv ## what gate and heart cost: forwarding rate, processor, memory, a flood, the start
 	@$(python) -m tests.costs $(CELLS)

@@ -70,6 +70,26 @@ class Run:
         return "\n".join(self.output.splitlines()[-40:])
 
 
+def chosen(said: str, count: int) -> list[int]:
+    """The boundaries from 1 to count that somebody named, as in "12,30-33"; all if nobody did.
+
+    Raises ValueError, in a sentence, if it names anything else.
+    """
+    if not said:
+        return list(range(1, count + 1))
+    found: set[int] = set()
+    for part in said.split(","):
+        first, _dash, last = part.strip().partition("-")
+        numbers = (first, last or first)
+        if not all(each.isdecimal() for each in numbers):
+            raise ValueError(f"BOUNDARIES has {part!r}, expected numbers as in 12,30-33")
+        low, high = map(int, numbers)
+        if not 1 <= low <= high <= count:
+            raise ValueError(f"BOUNDARIES has {part!r}, expected numbers from 1 to {count}")
+        found.update(range(low, high + 1))
+    return sorted(found)
+
+
 def deploy(
     lab: Lab,
     *arguments: str,
