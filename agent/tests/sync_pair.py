@@ -83,6 +83,8 @@ class Node(Namespace):
         self.ports: list[str] = []
         self.extra = ""
         """More lines of the section on replication."""
+        self.altered = ""
+        """Python that alters the service before it starts: a kernel or a clock that is not here."""
         self.key(KEY)
 
     def key(self, value: str, key_id: int = 1) -> None:
@@ -102,10 +104,14 @@ class Node(Namespace):
             "--config", "agent.toml", "--keys", "keys.toml",
             "--heart", "heart.sock", "--epoch", "epoch.json", "--socket", "sync.sock",
         ]  # fmt: skip
+        program = [str(SOURCE / "amaranten_ha" / "__main__.py")]
+        if self.altered:
+            begin = f"import sys; sys.path.insert(0, {str(SOURCE)!r})"
+            door = "from amaranten_ha.__main__ import main; sys.exit(main(sys.argv[1:]))"
+            program = ["-c", f"{begin}\n{self.altered}\n{door}"]
         with self.inside():
             self.process = subprocess.Popen(
-                [sys.executable, "-I", str(SOURCE / "amaranten_ha" / "__main__.py"), "sync"]
-                + arguments,
+                [sys.executable, "-I", *program, "sync", *arguments],
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,

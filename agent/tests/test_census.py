@@ -8,7 +8,7 @@ import errno
 import pytest
 from sync_samples import direction, entry, packed, tcp_entry, udp_entry
 
-from amaranten_ha.core import census, flow, stream
+from amaranten_ha.core import census, flow, stream, tlv
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.command import Verb
 from amaranten_ha.core.copy import Copy
@@ -101,3 +101,26 @@ def test_a_copy_without_its_helper_is_counted_until_it_ends() -> None:
     (create,) = copy.receive(stream.Changes(3, ((Op.UPSERT, record),)), 0)
     copy.refused_by_kernel(create, errno.ENOENT, 0)
     assert not copy.helpless
+
+
+def test_a_bulk_asks_the_kernel_again_which_copies_lack_their_helper() -> None:
+    copy = Copy(Mirror(Scope(frozenset())))
+    helper = tlv.nest(flow.HELP, tlv.attribute(1, b"ftp\0"))
+    helped, other = flow.parse(tcp_entry(1) + helper), flow.parse(tcp_entry(2))
+    # The service was restarted: the copies are known from the kernel, and nothing more of them.
+    for known in (helped, other):
+        copy.mirror.note(known, 0)
+    for _bulk in range(2):
+        copy.start()
+        copy.receive(stream.BulkBegin(copy.want), 0)
+        told = tuple((Op.UPSERT, each.record) for each in (helped, other))
+        with_helper, without = copy.receive(stream.Changes(1, told), 0)
+        assert (with_helper.verb, without.verb) == (Verb.UPDATE_HELPER, Verb.UPDATE)
+        assert not copy.helpless
+        (plain,) = copy.refused_by_kernel(with_helper, errno.EOPNOTSUPP, 0)
+        assert plain.verb is Verb.UPDATE and copy.helpless == {helped.key}
+        copy.receive(stream.BulkEnd(copy.want), 0)
+        copy.swept()
+    # Between bulks nothing new can be learned, and an update says less.
+    (update,) = copy.receive(stream.Changes(2, ((Op.UPSERT, helped.record),)), 0)
+    assert update.verb is Verb.UPDATE and copy.helpless == {helped.key}

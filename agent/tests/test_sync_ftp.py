@@ -18,6 +18,7 @@ from sync_pair import CLIENT, SERVER, SHARED_WAN, Node, Pair
 from sync_samples import packed
 
 from amaranten_ha.core import flow, rewrite, tlv
+from amaranten_ha.io.desk import ask
 from amaranten_ha.io.netlink import CREATE_EXCLUSIVE, CT_DELETE, CT_NEW, Dump, Request, Table
 
 pytestmark = [
@@ -207,3 +208,54 @@ def test_a_passive_that_starts_later_learns_what_is_expected(pair: Pair, ftp: Ft
     pair.hand_over(pair.a, pair.b, 2)
     pair.settle()
     assert len(expected(pair.a)) == 1
+
+
+NOT_LOADED = r"""
+from amaranten_ha.core import rewrite, tlv
+class Renaming:
+    nest, index, NESTED = tlv.nest, tlv.index, tlv.NESTED
+    def attribute(kind, data):
+        return tlv.attribute(kind, b"nop\0" if data == b"ftp\0" else data)
+rewrite.tlv = Renaming
+"""
+"""One kernel is under both nodes, so this node asks it for a helper that nobody has."""
+
+
+def wait_counted(pair: Pair, helpless: int) -> None:
+    """Wait until both nodes say how many copies lack their helper."""
+
+    def counted(node: Node) -> bool:
+        said = ask(node.folder / "sync.sock", {"op": "status"}, 2, "sync")["connections"]["not"]
+        return bool(said.get("no helper", 0) == helpless)
+
+    for node in (pair.a, pair.b):
+        wait_for(lambda node=node: counted(node), 5, f"{node.name}: {helpless} without a helper")
+
+
+def test_a_passive_without_the_helper_says_so_and_the_connection_goes_on(pair: Pair) -> None:
+    pair.b.altered = NOT_LOADED
+    try:
+        pair.begin()
+        ftp = Ftp(pair)
+        wait_counted(pair, 1)
+        for _restart in range(2):  # a bulk says it again, also to a service that knew nothing
+            pair.b.kill()
+            pair.b.start()
+            pair.settle()
+            wait_counted(pair, 1)
+        switch(pair)
+        assert ftp.lines("200 ok", "NOOP")
+        assert ftp.announce(51411) != b"PORT 192,0,2,1,200,211\r\n", "nobody rewrites it here"
+        assert pair.b.drops() == []
+        ftp.close()
+        wait_counted(pair, 0)
+    finally:
+        pair.b.altered = ""
+
+
+def test_with_the_helper_every_copy_counts_as_surviving(pair: Pair, ftp: Ftp) -> None:
+    pair.b.kill()
+    pair.b.start()
+    pair.settle()
+    wait_counted(pair, 0)
+    assert ftp.lines("200 ok", "NOOP")

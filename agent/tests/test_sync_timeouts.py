@@ -8,6 +8,7 @@ first packet after a switch does to a copy.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,4 +117,41 @@ def test_after_a_switch_the_first_packet_sets_the_own_timeout_and_the_dead_stay_
     assert left[5401] <= 7, "a packet gives an entry the timeout of the node that forwards it"
     assert 7 < left[5402] <= 180, "an idle one ends when its copy would have"
     for each in (talk, idle, dead):
+        each.close()
+
+
+FASTER = """
+from amaranten_ha import walker
+from amaranten_ha.core import flow
+flow.COPY_S_MIN, flow.COPY_LONGER_S, walker.RENEWAL_NS = 4, 2, 700_000_000
+"""
+"""The shortest life of a copy and the distance of the surveys, by 30: an hour in two minutes."""
+
+
+@pytest.mark.live
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces")
+def test_a_flow_goes_on_that_has_outlived_the_first_life_of_its_copy(pair: Pair) -> None:
+    """UDP with two packets a second, which is no event, and copies that live for six seconds.
+
+    The control is a flow that is silent from the beginning: it is gone on both before the switch.
+    """
+    for node in (pair.a, pair.b):
+        node.altered = FASTER
+        for name in ("udp_timeout", "udp_timeout_stream"):
+            node.run("sysctl", "-qw", f"net.netfilter.nf_conntrack_{name}=4")
+    pair.begin()
+    talk, idle = (udp(pair.client, pair.server, SERVER, port)[0] for port in (5411, 5412))
+    assert talk.exchange() and idle.exchange()
+    pair.settle()
+    for _half_second in range(20):
+        assert talk.exchange()
+        time.sleep(0.5)
+    copies = [line for line in pair.b.entries("-p", "udp") if "dport=54" in line]
+    assert len(copies) == 1 and "dport=5411 " in copies[0]
+    pair.hand_over(pair.a, pair.b, 2)
+    # From outside: for the router this is the answer of a known flow, or new and dropped.
+    talk.far.send(b"in its 59th minute")
+    assert talk.near.recv(64) == b"in its 59th minute"
+    assert talk.exchange()
+    for each in (talk, idle):
         each.close()

@@ -23,6 +23,7 @@ class Verb(Enum):
     CREATE = "create"
     CREATE_PLAIN = "create without helper and master"
     UPDATE = "update"
+    UPDATE_HELPER = "update, if its helper is there"
     UPDATE_BARE = "update without status"
     DELETE = "delete"
     EVICT = "delete whatever holds the translated reply"
@@ -54,6 +55,7 @@ _ATTRIBUTES: dict[Verb, Callable[[flow.Entry], bytes]] = {
     Verb.CREATE: rewrite.creation,
     Verb.CREATE_PLAIN: lambda entry: rewrite.creation(entry, plain=True),
     Verb.UPDATE: rewrite.update,
+    Verb.UPDATE_HELPER: lambda entry: rewrite.update(entry) + rewrite.helper(entry),
     Verb.UPDATE_BARE: lambda entry: rewrite.update(entry, with_status=False),
     Verb.DELETE: lambda entry: entry.key,
     Verb.EVICT: rewrite.reply_key,
@@ -64,6 +66,10 @@ _INSTEAD = {
     (Verb.CREATE, errno.ENOENT): (Verb.CREATE_PLAIN,),
     (Verb.CREATE, errno.EOPNOTSUPP): (Verb.CREATE_PLAIN,),
     (Verb.CREATE_PLAIN, errno.EEXIST): (Verb.UPDATE,),
+    (Verb.UPDATE_HELPER, errno.ENOENT): (Verb.CREATE,),
+    (Verb.UPDATE_HELPER, errno.EOPNOTSUPP): (Verb.UPDATE,),
+    (Verb.UPDATE_HELPER, errno.EBUSY): (Verb.UPDATE,),  # another helper, or the status
+    (Verb.UPDATE_HELPER, errno.EPERM): (Verb.UPDATE,),
     (Verb.UPDATE, errno.EBUSY): (Verb.UPDATE_BARE,),
     (Verb.UPDATE, errno.EPERM): (Verb.DELETE, Verb.CREATE),  # a fixed timeout
     (Verb.UPDATE_BARE, errno.ENOENT): (Verb.CREATE,),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 
-from amaranten_ha.core import digest, flow, stream
+from amaranten_ha.core import digest, flow, rewrite, stream
 from amaranten_ha.core.audit import AFRESH, LISTED_MAX, Audit
 from amaranten_ha.core.command import Command, Verb, complaint, second_way
 from amaranten_ha.core.errors import PeerError
@@ -143,7 +143,7 @@ class Copy:
             return []
         instead = second_way(command, code)
         if instead:
-            if instead[0].verb is Verb.CREATE_PLAIN and code == errno.EOPNOTSUPP:
+            if command.verb in (Verb.CREATE, Verb.UPDATE_HELPER) and code == errno.EOPNOTSUPP:
                 self.helpless.add(command.key)
             return instead
         self.mirror.forget(command.key)
@@ -200,4 +200,7 @@ class Copy:
             return [Command(Verb.CREATE, entry.key, entry)]
         if op is Op.REPLACE:
             return [Command(Verb.DELETE, entry.key, None), Command(Verb.CREATE, entry.key, entry)]
+        if self._marks is not None and len(entry.record) > entry.extras and rewrite.helper(entry):
+            # Whether the copy that is here has its helper is what only the kernel knows.
+            return [Command(Verb.UPDATE_HELPER, entry.key, entry)]
         return [Command(Verb.UPDATE, entry.key, entry)]

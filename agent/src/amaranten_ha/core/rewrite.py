@@ -4,8 +4,9 @@
 The passive's side enters with entries. An event of a translated connection, given to another
 kernel unchanged, is accepted and translates nothing. So a creation says the reply as the plain
 inverse of the original, and the translation as NAT attributes with address and port; the kernel
-then computes the translated reply itself. An update must not carry these, nor the helper, nor the
-master. TCP entries are liberal: the windows of the active were never seen here.
+then computes the translated reply itself. An update must not carry these, nor the
+master, and the helper only where the kernel is to say whether it has it. TCP entries are liberal:
+the windows of the active were never seen here.
 """
 
 from __future__ import annotations
@@ -53,10 +54,17 @@ def creation(entry: Entry, *, plain: bool = False) -> bytes:
     if not plain:
         if flow.MASTER in fields:
             out += tlv.nest(flow.MASTER, fields[flow.MASTER])
-        name = tlv.index(fields.get(flow.HELP, b"")).get(1)
-        if name is not None:
-            out += tlv.nest(flow.HELP, tlv.attribute(1, name))
+        out += helper(entry) if flow.HELP in fields else b""
     return out
+
+
+def helper(entry: Entry) -> bytes:
+    """Return the attribute that names the entry's helper, empty without one.
+
+    An update with it changes nothing: the kernel refuses it when the entry has no such helper.
+    """
+    name = tlv.index(entry.fields.get(flow.HELP, b"")).get(1)
+    return b"" if name is None else tlv.nest(flow.HELP, tlv.attribute(1, name))
 
 
 def update(entry: Entry, *, with_status: bool = True) -> bytes:
