@@ -136,7 +136,9 @@ class Clerk:
         elif operation == "switchover":
             reason = _words(request.get("reason")) or "operator"
             force = request.get("force") is True
-            self._promise(client, orders.switchover(self._node, reason, force, now_ns))
+            catching_up = orders.catching_up(self._node, now_ns)
+            refusals = orders.switchover(self._node, reason, force, now_ns)
+            self._promise(client, refusals, catching_up=catching_up)
         elif operation == "maintenance":
             self._ask_maintenance(client, request, now_ns)
         elif operation == "restart":
@@ -157,10 +159,10 @@ class Clerk:
             self._node.take_keys(ring)
         client.say({"ok": True, "reasons": []})
 
-    def _promise(self, client: Client, refusals: list[str]) -> None:
+    def _promise(self, client: Client, refusals: list[str], *, catching_up: bool = False) -> None:
         """Refuse in words, or answer when the switchover that was granted has ended."""
         if refusals:
-            client.say({"ok": False, "reasons": refusals})
+            client.say({"ok": False, "reasons": refusals, "catching_up": catching_up})
             return
         self._waiting = client
 

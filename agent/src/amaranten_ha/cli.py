@@ -79,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--reason", default="operator", help="what the log says (default: operator)"
             )
+            command.add_argument(
+                "--wait", dest="wait_s", metavar="DURATION", type=steering.seconds, default=0,
+                help="while the spare's copy is being made ask again, as in 60s (default: refuse)",
+            )  # fmt: skip
         if name == "check":
             command.add_argument(
                 "--deep", action="store_true", help="compare the two connection tables"

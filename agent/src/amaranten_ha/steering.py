@@ -27,6 +27,7 @@ ANSWER_S = 3.0
 _SWITCHOVER_S = 30.0
 _RESTART_S = 15.0
 _LOOK_S = 0.05
+_AGAIN_S = 0.2
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _GATE, _SYNC = "amaranten-ha-gate.service", "amaranten-ha-sync.service"
 
@@ -46,7 +47,18 @@ def seconds(text: str) -> int:
 def switchover(options: argparse.Namespace) -> int:
     """Hand the active role over and wait until it is done."""
     request = {"op": "switchover", "reason": options.reason, "force": options.force}
-    return _finish(options, request, "handed over")
+    began = time.monotonic()
+    said: list[str] = []
+    while True:
+        answer = ask(SOCKET_PATH, request, _SWITCHOVER_S)
+        left_s = began + options.wait_s - time.monotonic()
+        # An agent of before does not say whether it passes by itself.
+        if answer["ok"] or left_s <= 0 or not answer.get("catching_up"):
+            return _say(options, answer["ok"], answer["reasons"], "handed over", began)
+        if answer["reasons"] != said:
+            said = answer["reasons"]
+            print(f"waiting for at most {left_s:.0f} s: {'; '.join(said)}", file=sys.stderr)
+        time.sleep(min(_AGAIN_S, left_s))
 
 
 def maintenance(options: argparse.Namespace) -> int:

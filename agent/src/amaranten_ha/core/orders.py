@@ -43,6 +43,13 @@ def switchover(node: Node, reason: str, force: bool, now_ns: int) -> list[str]:
     return list(reasons)
 
 
+def catching_up(node: Node, now_ns: int) -> bool:
+    """Say whether a switchover that is refused now will be granted when the copy is made."""
+    return (
+        node.role is Role.ACTIVE and not node.switchover and ready.catching_up(node.spare(now_ns))
+    )
+
+
 def hold(node: Node, until_ns: int, force: bool, now_ns: int) -> list[str]:
     """Put the node into maintenance; return why it is refused, or nothing.
 

@@ -88,6 +88,12 @@ def hand_over(spare: Spare, timing: Timing) -> tuple[str, ...]:
     return reasons + behind(spare, timing) if spare.alive else reasons
 
 
+def catching_up(spare: Spare) -> bool:
+    """Say whether all that speaks against a hand-over passes by itself: the copy is being made."""
+    at_work = spare.replica.state in (ReplicaState.BULK, ReplicaState.SYNCED)
+    return at_work and spare.major == MAJOR and not unable(spare)
+
+
 def every(node: Node, now_ns: int) -> tuple[str, ...]:
     """Return all that speaks against the spare, what refuses a switchover first."""
     reasons = hand_over(node.spare(now_ns), node.timing)
