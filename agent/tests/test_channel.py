@@ -186,17 +186,19 @@ def _greeted(ends: Ends, said: greeting.Greeting) -> socket.socket:
 def test_with_an_earlier_minor_version_nothing_is_compressed(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = []
+    sizes, saved = [], []
     for first in (greeting.MINOR, greeting.MINOR + 1):
         monkeypatch.setattr(greeting, "COMPRESSING_MINOR", first)
         ends.one = ends.exchange(ends.one, settings(1, ends.port))
         ends.two = ends.exchange(ends.two, settings(2, ends.port))
         ends.until(ends.both_up)
-        before = ends.one.bytes_sent
+        before, saved_before = ends.one.bytes_sent, ends.one.bytes_saved
         ends.one.send(stream.Ask((b"the same again " * 1000,)))
         ends.until(lambda: len(ends.got[ends.two]) == 2)
         sizes.append(ends.one.bytes_sent - before)
+        saved.append(ends.one.bytes_saved - saved_before)
     assert sizes[0] < 1_000 < 15_000 < sizes[1]
+    assert saved[1] == 0 and abs(sizes[0] + saved[0] - sizes[1]) < 1_000
 
 
 def test_another_major_version_is_refused_with_its_reason(ends: Ends) -> None:

@@ -156,6 +156,16 @@ class Ours(Contender):
         """The operator's command."""
         must(lab.node(active), steps.TOOL, "switchover", "--reason", "bench")
 
+    def saved_bytes(self, lab: Lab) -> int:
+        """How many bytes compression has kept off the wire, as both services count."""
+        found = [steps.status(lab, name)["sync"]["counters"] for name in NODES]
+        return sum(int(each["bytes_saved"]) for each in found)
+
+    def lateness_ms(self, lab: Lab) -> float:
+        """How late a heart was at worst, since its start or within the last hour."""
+        margin = steps.status(lab, NODES[0])["margin"]
+        return max(float(each["late_ms"]) for each in margin["nodes"].values())
+
 
 def clean(lab: Lab) -> None:
     """Stop whoever runs, and leave both nodes as if nobody ever had: no addresses, no entries."""

@@ -22,7 +22,7 @@ from tests.lab.plan import NODES
 from tests.probes import driver
 
 from . import load
-from .contenders import BenchError, Contender, clean, must, owners
+from .contenders import BenchError, Contender, Ours, clean, must, owners
 from .holdings import compared, dropped_events, sync_bytes
 from .rival import Rival
 from .usage import Bill, resident_kib
@@ -63,6 +63,16 @@ def wait_empty(lab: Lab, active: str) -> float:
     return round(time.monotonic() - began, 1)
 
 
+def saved_bytes(lab: Lab, contender: Contender) -> int:
+    """What compression has kept off the wire; nobody else compresses."""
+    return contender.saved_bytes(lab) if isinstance(contender, Ours) else 0
+
+
+def lateness_ms(lab: Lab, contender: Contender) -> float | None:
+    """How late the process that decides about the role was; nobody else measures it."""
+    return contender.lateness_ms(lab) if isinstance(contender, Ours) else None
+
+
 def cost(kind: str) -> Callable[[Lab, Contender], Values]:
     """Processor time and bytes of a connection's whole life at a steady rate."""
 
@@ -74,17 +84,20 @@ def cost(kind: str) -> Callable[[Lab, Contender], Values]:
             idle = (sync_bytes(lab, active) - before) / IDLE_S
             bills = {name: Bill(contender.replicators(lab, name)) for name in NODES}
             before, began = sync_bytes(lab, active), time.monotonic()
+            saved = saved_bytes(lab, contender)
             sent = load.finish(load.start(lab, kind, STEADY_CONNECTIONS, rate=RATE))
             empty_s = wait_empty(lab, active)
             time.sleep(2)
             lasted = time.monotonic() - began
             wire = sync_bytes(lab, active) - before - idle * lasted
+            saved = saved_bytes(lab, contender) - saved
         count = sent["connections"]
         return {
             "rate": round(count / sent["seconds"]),
             "cpu_active_us": round(bills[active].total_ns() / count / 1000, 2),
             "cpu_passive_us": round(bills[passive].total_ns() / count / 1000, 2),
             "wire_bytes": round(wire / count, 1),
+            "wire_bytes_uncompressed": round((wire + saved) / count, 1),
             "empty_s": empty_s,
             "dropped_events": dropped_events(contender.replicators(lab, active)),
         }
@@ -161,6 +174,7 @@ def bulk(count: int) -> Callable[[Lab, Contender], Values]:
             forget(lab, contender, passive)
             load.fill(lab, count)
             time.sleep(2)
+            late_before_ms = lateness_ms(lab, contender)
             billed = Bill(contender.replicators(lab, active))
             began = time.monotonic()
             learn(lab, contender, passive)
@@ -170,6 +184,7 @@ def bulk(count: int) -> Callable[[Lab, Contender], Values]:
             active_ns = billed.total_ns()
             full = {name: resident_kib(contender.replicators(lab, name)) for name in NODES}
             copied = contender.copied(lab, passive)
+            late_ms = lateness_ms(lab, contender)
             forget(lab, contender, passive)
             learn(lab, contender, passive)
             time.sleep(0.3)
@@ -178,6 +193,8 @@ def bulk(count: int) -> Callable[[Lab, Contender], Values]:
         return {
             "seconds": seconds,
             "copied": copied,
+            "role_late_before_ms": late_before_ms,
+            "role_late_ms": late_ms,
             "cpu_active_s": round(active_ns / 1e9, 2),
             "cpu_passive_s": round(passive_ns / 1e9, 2),
             "memory_active_mib": round((full[active] - empty[active]) / 1024 / per, 1),

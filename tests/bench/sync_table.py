@@ -32,6 +32,7 @@ COST: tuple[Column, ...] = (
     value("active, us", "cpu_active_us", 1),
     value("passive, us", "cpu_passive_us", 1),
     value("bytes on the wire", "wire_bytes"),
+    value("without compression", "wire_bytes_uncompressed"),
     value("connections/s", "rate"),
     value("events dropped", "dropped_events"),
 )
@@ -54,6 +55,8 @@ BULK: tuple[Column, ...] = (
     value("passive, CPU s", "cpu_passive_s", 2),
     value("active, MiB per 100 000", "memory_active_mib", 1),
     value("passive, MiB per 100 000", "memory_passive_mib", 1),
+    value("heart late at worst before, ms", "role_late_before_ms", 1),
+    value("and after, ms", "role_late_ms", 1),
     value("switch asked for meanwhile, s", "switch_s", 2),
     (
         "never switched",

@@ -29,6 +29,7 @@ def counters(
         "changes_received": copy.changes,
         "bytes_sent": channel.bytes_sent,
         "bytes_received": channel.bytes_received,
+        "bytes_saved": channel.bytes_saved,
         "surveys": walker.surveys_ended,
         "sessions": channel.session,
         "cpu_us": time.process_time_ns() // 1000,

@@ -61,7 +61,7 @@ class _Session:
         self._squeezer: Squeezer | None = None
         self._unsqueezer: Unsqueezer | None = None
         self._sealed = self._opened = 0
-        self.sent = self.received = 0
+        self.sent = self.received = self.saved = 0
 
     @property
     def congested(self) -> bool:
@@ -95,7 +95,8 @@ class _Session:
         if self._seal is None:
             return
         if self._squeezer is not None:
-            message = self._squeezer.squeeze(message)
+            plain, message = message, self._squeezer.squeeze(message)
+            self.saved += len(plain) - len(message)
         sealed = self._seal.encrypt(self._sealed.to_bytes(12, "big"), message, None)
         self._sealed += 1
         self._out += greeting.framed(sealed)
@@ -157,7 +158,7 @@ class Channel:
         self._next_try_ns = 0
         self.session = 0
         """Grows with every session that was proved; the peer may have forgotten everything."""
-        self._bytes_sent = self._bytes_received = 0
+        self._bytes_sent = self._bytes_received = self._bytes_saved = 0
         self._trouble = "the peer was not reached yet"
         self._refusal = ""
         self._refusal_until_ns = 0
@@ -192,6 +193,11 @@ class Channel:
     def bytes_received(self) -> int:
         """Likewise."""
         return self._bytes_received + (self._current.received if self._current else 0)
+
+    @property
+    def bytes_saved(self) -> int:
+        """By how much compression has made `bytes_sent` smaller."""
+        return self._bytes_saved + (self._current.saved if self._current else 0)
 
     def send(self, message: stream.Message) -> None:
         """Hand a message in; without a session it is dropped."""
@@ -374,6 +380,7 @@ class Channel:
             self._ways.begin_anew()
             self._bytes_sent += session.sent
             self._bytes_received += session.received
+            self._bytes_saved += session.saved
         else:
             self._candidates.remove(session)
         self._trouble = trouble
