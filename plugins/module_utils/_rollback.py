@@ -4,8 +4,9 @@
 
 Armed before anything is loaded, and not a process of ours that may die with its connection.  A
 timer runs the code of the trial itself, from a copy below /run, because a module is gone when it
-has answered.  If that copy cannot run, nft alone brings the old ruleset back.  Nothing here decides
-whether a ruleset stays.
+has answered.  If that copy cannot run, nft alone brings the old ruleset back.  For a node that is
+rebooted while it holds a ruleset there is a copy on the disk, which the ruleset's own unit runs.
+Nothing here decides whether a ruleset stays.
 
 Note: this is a private module_util; it may change without notice.
 """
@@ -13,10 +14,12 @@ Note: this is a private module_util; it may change without notice.
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import shutil
 import sys
 
-from ansible_collections.amaranten.ha.plugins.module_utils._files import write
+from ansible_collections.amaranten.ha.plugins.module_utils._files import read, remove, write
 from ansible_collections.amaranten.ha.plugins.module_utils._nft import NftError
 
 UNITS = {
@@ -31,6 +34,7 @@ PARTS = (
     "_network_files",
     "_nft",
     "_rollback",
+    "_ruleset_moving",
     "_ruleset_text",
     "_ruleset_trial",
 )
@@ -50,17 +54,49 @@ def install(library):
         write(os.path.join(library, *name.split(".")) + ".py", text, 0o600)
 
 
-def arm(run_command, phase, seconds, directory, fallback):
-    """Start the timer of a phase, or raise NftError; `fallback` are the words of a command."""
-    disarm(run_command, phase)
-    program = 'PYTHONPATH="%s" "%s" -B -m %s._ruleset_trial "%s" %s "%s"' % (
-        os.path.join(directory, "lib"),
+def command(library, directory, own, nft):
+    """The words of a shell that run the code of the trial."""
+    return 'PYTHONPATH="%s" "%s" -B -m %s._ruleset_trial "%s" %s "%s"' % (
+        library,
         sys.executable,
         PACKAGE,
         directory,
-        phase,
-        fallback[0],
+        own,
+        nft,
     )
+
+
+def outlive(kept, directory, nft, state):
+    """Put a trial, and what a boot runs to end it, below a directory that outlives the boot."""
+    library = os.path.join(kept, "lib")
+    install(library)
+    # The unit that runs it must not wait for it: heart is started later than the ruleset.
+    words = [
+        "exec systemd-run --quiet --no-block --unit=amaranten-ha-ruleset-boot",
+        "--description='End the trial of a ruleset that was held before a reboot'",
+        "--property=Restart=on-failure --property=RestartSec=1",
+        "/bin/sh -c '%s'" % command(library, directory, "boot", nft),
+    ]
+    write(os.path.join(kept, "trial.json"), json.dumps(state) + "\n", 0o600)
+    # Last: whoever finds it finds the rest as well.
+    write(os.path.join(kept, "boot"), " ".join(words) + "\n", 0o600)
+
+
+def left(kept):
+    """The trial that was held when the node was rebooted; empty if there was none."""
+    return json.loads(read(os.path.join(kept, "trial.json")) or "{}")
+
+
+def forget(kept):
+    """Leave nothing for the next boot."""
+    remove(os.path.join(kept, "boot"))
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def arm(run_command, phase, seconds, directory, fallback):
+    """Start the timer of a phase, or raise NftError; `fallback` are the words of a command."""
+    disarm(run_command, phase)
+    program = command(os.path.join(directory, "lib"), directory, phase, fallback[0])
     code, out, error = run_command(
         [
             "systemd-run",

@@ -6,8 +6,8 @@ The module enters over a connection of the controller, and a timer of systemd wh
 both run this code, one at a time, under a lock that the kernel drops when its holder dies.  How far
 a trial came is written down before the next step, so each step is safe to be the last.  A trial
 that is held ends as the peer has it: it is kept if the peer's heartbeats say that it committed the
-same, and taken back otherwise.  Nothing here decides what a ruleset should be, and no table is
-touched that the trial was not given.
+same, and taken back otherwise, also after a reboot.  Nothing here decides what a ruleset should be,
+and no table is touched that the trial was not given.
 
 Note: this is a private module_util; it may change without notice.
 """
@@ -29,14 +29,13 @@ from ansible_collections.amaranten.ha.plugins.module_utils._configuration import
     fingerprint,
 )
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read, write, write_all
-from ansible_collections.amaranten.ha.plugins.module_utils._nft import (
-    Nft,
-    NftError,
-    addition,
-    replacement,
-)
+from ansible_collections.amaranten.ha.plugins.module_utils._nft import Nft, NftError, replacement
+from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_moving import Moving
 
 DIRECTORY = "/run/amaranten-ha-ruleset"
+# What a held trial leaves for a node that is rebooted meanwhile: the rules are gone then, what the
+# peer has is not. The unit that loads the ruleset at boot looks there.
+KEPT = "/var/lib/amaranten-ha/trial"
 DIGESTS_PATH = "/etc/amaranten-ha/digests.toml"
 TOOL = "/usr/sbin/amaranten-ha"
 PROVISIONAL, HELD, SETTLING, COMMITTING = "provisional", "held", "settling", "committing"
@@ -52,7 +51,7 @@ AGREES_S = 5
 HEART_S = 60
 POLL_S = 0.2
 # The longest that a trial may take beyond its timer.
-SETTLED_S = 2 * HEART_S + WITHDRAWN_S + 2 * AGREES_S
+SETTLED_S = 3 * HEART_S + WITHDRAWN_S + AGREES_S
 
 
 class Trial(object):
@@ -64,6 +63,8 @@ class Trial(object):
         self._own = own
         self.nft = Nft(run_command, program)
         self.directory = directory
+        self._kept = KEPT
+        self._moving = Moving(self.nft, directory)
         self.script = os.path.join(directory, "rollback.nft")
         self.candidate = os.path.join(directory, "candidate.nft")
 
@@ -103,11 +104,11 @@ class Trial(object):
         dynamic sets could not be carried over, by set.
         """
         with self.locked():
-            present = self._present(touched)
-            elements = self._elements(touched)
-            carried, lost = self._carried(text, elements)
+            present = self._moving.present(touched)
+            elements = self._moving.elements(touched)
+            carried, lost = self._moving.carried(text, elements)
             old = replacement(touched) + "".join(self.nft.still(table) for table in present)
-            write(self.script, old + self._carried(old, elements)[0], 0o600)
+            write(self.script, old + self._moving.carried(old, elements)[0], 0o600)
             write(self.candidate, text + carried, 0o600)
             rollback.install(os.path.join(self.directory, "lib"))
             state = {
@@ -117,6 +118,7 @@ class Trial(object):
                 "digest": digest,
                 "files": [],
             }
+            rollback.forget(self._kept)
             self._enter(state, PROVISIONAL, ends_s=time.monotonic() + seconds)
             try:
                 self._arm(PROVISIONAL, seconds)
@@ -126,42 +128,6 @@ class Trial(object):
                 self._disarm()
                 raise
             return lost
-
-    def _present(self, tables):
-        live = self.nft.tables()
-        return [table for table in tables if table in live]
-
-    def _elements(self, tables):
-        """Set to the statement that gives it the elements it has now; empty if it has none."""
-        found = {}
-        for table in self._present(tables):
-            for name, elements in self.nft.moving(table).items():
-                found["%s %s" % (table, name)] = addition(table, name, elements)
-        return found
-
-    def _carried(self, text, elements):
-        """(those of the statements that a text bears, the sets for which it bears none).
-
-        A text that the kernel refuses by itself is told as it is: NftError.
-        """
-        self._check(text)
-        every = "".join(elements.values())
-        with contextlib.suppress(NftError):
-            self._check(text + every)
-            return every, []
-        borne, lost = "", []
-        for name, statement in elements.items():
-            try:
-                self._check(text + statement)
-                borne += statement
-            except NftError:
-                lost.append(name)
-        return borne, lost
-
-    def _check(self, text):
-        path = os.path.join(self.directory, "check.nft")
-        write(path, text, 0o600)
-        self.nft.check(path)
 
     def note(self, files):
         """Write down the files of a confirmation: a list of path, text, mode."""
@@ -185,6 +151,7 @@ class Trial(object):
                 return False
             if state["phase"] == PROVISIONAL:
                 self._arm(HELD, seconds)
+                rollback.outlive(self._kept, self.directory, self._program, state)
                 self._enter(state, HELD, ends_s=time.monotonic() + seconds)
                 self._disarm(HELD)
             self._announce(state)
@@ -230,6 +197,20 @@ class Trial(object):
                 self._finish(state)
         self._settle()
 
+    def booted(self):
+        """The node was rebooted while it held a ruleset: that ends as the peer has it."""
+        with self.locked():
+            state = self.state()
+            if not state:
+                state = rollback.left(self._kept)
+                if not state:
+                    return
+                self._enter(state, SETTLING, booted=True, ends_s=time.monotonic())
+            elif state.get("booted") and state["phase"] == COMMITTING:
+                self._finish(state)
+        if state.get("booted"):
+            self._settle()
+
     def _finish(self, state):
         """Whoever confirmed it died over it: what is on the disk holds, or what the peer says."""
         written = all(read(path) == text for path, text, _mode in state["files"])
@@ -244,16 +225,35 @@ class Trial(object):
         wait_until(lambda: self._withdraw(self.state()), HEART_S)
         time.sleep(WITHDRAWN_S)
         wait_until(self._peer, HEART_S)
-        # A heart that has just begun anew has heard nobody yet.
-        wait_until(lambda: self._peer().get("digests"), AGREES_S)
+        # A heart that has just begun anew has heard nobody yet; a peer may boot as well.
+        seconds = HEART_S if self.state().get("booted") else AGREES_S
+        wait_until(lambda: self._peer().get("digests"), seconds)
         with self.locked():
             state = self.state()
             if state.get("phase") != SETTLING:
                 return
             if self._agreed(state["digest"], 0, alive=False):
-                self._keep(state)
+                self._keep_again(state)
             else:
                 self._back(state, "the peer has not committed it")
+
+    def _keep_again(self, state):
+        """Keep it; after a reboot it is loaded anew, over what the disk had."""
+        if state.get("booted"):
+            touched = state["touched"]
+            text = replacement(touched) + state["files"][0][1]
+            try:
+                path = os.path.join(self.directory, "candidate.nft")
+                write(
+                    path,
+                    text + self._moving.carried(text, self._moving.elements(touched))[0],
+                    0o600,
+                )
+                self.nft.load(path)
+            except NftError as error:
+                self._back(state, "nft refused it after the reboot: %s" % error)
+                return
+        self._keep(state)
 
     def await_settled(self):
         """Wait while the timer's program asks what the peer did."""
@@ -265,26 +265,32 @@ class Trial(object):
         self._enter(state, COMMITTING)
         write_all(state["files"] + said_files(state))
         self._enter(state, CONFIRMED)
-        self._disarm()
-        self._withdraw(state)
+        self._end(state)
 
     def _back(self, state, why):
         """Bring the old ruleset back, with the elements that its sets have by now."""
+        if not state.get("booted"):
+            self._load_old(state)
+        self._enter(state, REVERTED, why=why)
+        self._end(state)
+
+    def _load_old(self, state):
         try:
-            elements = dict(state["elements"], **self._elements(state["touched"]))
+            elements = dict(state["elements"], **self._moving.elements(state["touched"]))
             path = os.path.join(self.directory, "back.nft")
-            write(path, state["old"] + self._carried(state["old"], elements)[0], 0o600)
+            write(path, state["old"] + self._moving.carried(state["old"], elements)[0], 0o600)
             self.nft.load(path)
         except NftError:
             self.nft.load(self.script)
-        self._enter(state, REVERTED, why=why)
+
+    def _end(self, state):
+        # It has ended: a reboot from here on has nothing to ask.
+        rollback.forget(self._kept)
         self._disarm()
         self._withdraw(state)
 
     def _arm(self, phase, seconds):
-        rollback.arm(
-            self._run, phase, seconds, self.directory, [self._program, "-f", self.script]
-        )
+        rollback.arm(self._run, phase, seconds, self.directory, [self._program, "-f", self.script])
 
     def _disarm(self, but=""):
         for phase in rollback.UNITS:
@@ -369,9 +375,13 @@ def run(arguments):
 
 
 def main():
-    """What a timer runs: the directory of the trial, the phase that it ends, and nft."""
+    """What a timer or a boot runs: the directory of the trial, the phase that it ends, and nft."""
     directory, own, program = sys.argv[1:]
-    Trial(run, program, directory, own).fired()
+    trial = Trial(run, program, directory, own)
+    if own == "boot":
+        trial.booted()
+    else:
+        trial.fired()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import pytest
 
 from tests.integration import steps
 from tests.integration.deployment import PLAYBOOK, Run, play
+from tests.integration.test_day_two_keys import counts
 from tests.lab import Lab
 from tests.lab.plan import NODES, ROOT
 
@@ -43,6 +44,8 @@ cat /etc/amaranten-ha/ruleset.nft
 """
 # Seconds until the passive node's own decision: before a run gets to its commit, and after it.
 SOON_S, LATER_S = 10, 20
+# Longer than a reboot: it is the boot that ends the trial.
+HELD_LONG_S = 300
 
 
 def with_rule(rule: str, where: str = "chain input {\n") -> str:
@@ -92,6 +95,14 @@ def remembered(lab: Lab, node: str) -> None:
         assert record["file" + path] == hashlib.sha256(content.encode()).hexdigest()[:16], path
 
 
+def furnish(lab: Lab, node: str) -> None:
+    """Give the sets of a node their elements, and the node a stranger's table."""
+    lab.node(node).run(["nft", STRANGER])
+    for name, element in (("banned", f"{BANNED} timeout 40m"), ("seen", SEEN)):
+        words = f"add element inet edge {name} {{ {element} }}"
+        assert lab.node(node).run(["nft", words]).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def ruled(pair: Lab) -> Iterator[Lab]:
     """A pair with sets that have elements and a stranger's table; the inventory's rules at last."""
@@ -99,10 +110,7 @@ def ruled(pair: Lab) -> Iterator[Lab]:
     run = change(pair, template(pair, "first", with_rule("iifname lo accept")))
     assert run.code == 0, run.end()
     for node in NODES:
-        pair.node(node).run(["nft", STRANGER])
-        for name, element in (("banned", f"{BANNED} timeout 40m"), ("seen", SEEN)):
-            words = f"add element inet edge {name} {{ {element} }}"
-            assert pair.node(node).run(["nft", words]).returncode == 0
+        furnish(pair, node)
     yield pair
     for node in NODES:
         pair.node(node).run(["nft", "delete table ip stranger"])
@@ -139,9 +147,11 @@ def test_a_good_change_under_traffic_loses_nothing_and_the_next_run_nothing_to_d
     ruled: Lab,
 ) -> None:
     path = template(ruled, "good", with_rule("udp dport 4001 accept"))
+    heard = counts(ruled)
     with steps.traffic(ruled) as probing:
         run = change(ruled, path)
     assert run.code == 0, run.end()
+    assert counts(ruled) == heard
     assert [run.changed[node] for node in NODES] == [1, 1]
     assert re.search(r"\+ +udp dport 4001 accept", run.output)
     traffic = probing.result
@@ -289,3 +299,26 @@ def test_a_controller_that_dies_after_the_commit_leaves_the_new_rules_on_both(ru
         assert rules(ruled)[node].count("udp dport 4003 accept") == 2
     again = change(ruled, path)
     assert (again.code, again.changed_on_nodes) == (0, 0), again.end()
+
+
+def test_a_passive_node_that_is_rebooted_before_its_confirmation_keeps_what_the_active_committed(
+    ruled: Lab,
+) -> None:
+    holder = steps.ready(ruled)
+    passive = steps.other(holder)
+    path = template(ruled, "reboot", with_rule("udp dport 4006 accept"))
+    old = ruled.node(holder).run(["cat", DIGESTS]).stdout
+    killed(ruled, path, HELD_LONG_S, lambda: ruled.node(holder).run(["cat", DIGESTS]).stdout != old)
+    assert phase(ruled, passive) == "held"
+    ruled.power_off(passive)
+    ruled.boot(passive)
+    steps.until("its end after the boot", lambda: phase(ruled, passive) == "confirmed", 90)
+    for node in NODES:
+        assert rules(ruled)[node].count("udp dport 4006 accept") == 2
+    # How it ended is written down before what is left of it is cleared away.
+    gone = ["test", "!", "-e", "/var/lib/amaranten-ha/trial"]
+    steps.until("nothing left of it", lambda: ruled.node(passive).run(gone).returncode == 0, 20)
+    again = change(ruled, path)
+    assert (again.code, again.changed_on_nodes) == (0, 0), again.end()
+    remembered(ruled, passive)
+    furnish(ruled, passive)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -87,6 +88,7 @@ class Bench:
 def _bench(tmp_path, monkeypatch):
     monkeypatch.setattr(trials, "DIGESTS_PATH", str(tmp_path / "digests.toml"))
     monkeypatch.setattr(trials, "RECORD_PATH", str(tmp_path / "deployed.json"))
+    monkeypatch.setattr(trials, "KEPT", str(tmp_path / "kept"))
     monkeypatch.setattr(trials, "WITHDRAWN_S", 0)
     monkeypatch.setattr(trials, "AGREES_S", 0)
     monkeypatch.setattr(trials, "HEART_S", 5)
@@ -230,6 +232,107 @@ def test_a_confirmation_that_was_killed_is_finished_by_the_timer(bench, written,
     bench.other(trials.PROVISIONAL).fired()
     assert bench.trial.phase() == (trials.CONFIRMED if kept else trials.REVERTED)
     assert (bench.read("digests.toml") == DIGESTS % NEW) is kept
+
+
+def reboot(bench):
+    """What a reboot leaves: nothing below /run, and the file of the last confirmation loaded."""
+    shutil.rmtree(os.path.join(bench.path, "run"))
+    bench.machine.said.clear()
+
+
+@pytest.mark.parametrize("said", [OLD, NEW])
+def test_what_was_held_before_a_reboot_ends_as_the_peer_has_it(bench, said):
+    bench.begin()
+    assert bench.trial.hold(600)
+    reboot(bench)
+    bench.machine.peer["digests"]["ruleset"] = said
+    bench.other("boot").booted()
+    kept = said == NEW
+    assert bench.trial.phase() == (trials.CONFIRMED if kept else trials.REVERTED)
+    assert bool(bench.read("etc/ruleset.nft")) is kept
+    assert bench.read("digests.toml") == DIGESTS % said
+    # Loaded anew, with the elements that its sets have after the boot; else nothing is touched.
+    assert bool(bench.machine.asked("nft --file", "candidate.nft")) is kept
+    if kept:
+        found = bench.read("run/candidate.nft")
+        assert "delete table ip a" in found and found.endswith("add element ip a s { 1 }\n")
+    assert not bench.machine.asked("nft --file", "back.nft")
+    assert not os.path.exists(os.path.join(bench.path, "kept"))
+
+
+def test_a_boot_without_a_held_ruleset_ends_nothing(bench):
+    bench.begin()
+    reboot(bench)
+    bench.other("boot").booted()
+    bench.begin()
+    assert bench.trial.hold(600)
+    assert bench.trial.commit(peer_agrees=False) == ""
+    assert not os.path.exists(os.path.join(bench.path, "kept"))
+    reboot(bench)
+    bench.other("boot").booted()
+    assert not bench.machine.said
+
+
+def test_a_service_that_is_begun_anew_is_no_boot(bench):
+    bench.begin()
+    assert bench.trial.hold(600)
+    bench.machine.said.clear()
+    bench.machine.peer["digests"]["ruleset"] = NEW
+    bench.other("boot").booted()
+    assert bench.trial.phase() == trials.HELD
+    assert not bench.machine.said
+
+
+@pytest.mark.parametrize("phase", [trials.SETTLING, trials.COMMITTING])
+def test_the_end_after_a_reboot_may_be_killed_and_begun_anew(bench, phase):
+    bench.begin()
+    assert bench.trial.hold(600)
+    reboot(bench)
+    bench.machine.peer["digests"]["ruleset"] = NEW
+    state = dict(rollback.left(trials.KEPT), booted=True)
+    os.makedirs(os.path.join(bench.path, "run"))
+    bench.trial._enter(state, phase)
+    bench.other("boot").booted()
+    assert bench.trial.phase() == trials.CONFIRMED
+    assert bench.read("digests.toml") == DIGESTS % NEW
+
+
+def test_rules_that_nft_refuses_after_a_reboot_leave_those_of_before(bench):
+    bench.begin()
+    assert bench.trial.hold(600)
+    reboot(bench)
+    bench.machine.peer["digests"]["ruleset"] = NEW
+    bench.machine.fails = "--check"
+    bench.other("boot").booted()
+    assert bench.trial.phase() == trials.REVERTED
+    assert "nft refused it after the reboot" in bench.trial.state()["why"]
+    assert bench.read("digests.toml") == DIGESTS % OLD
+
+
+def test_the_copy_that_a_boot_runs_waits_for_nothing(bench):
+    bench.begin()
+    assert bench.trial.hold(600)
+    tool = os.path.join(bench.path, "systemd-run")
+    with open(tool, "w", encoding="utf-8") as file:
+        file.write('#!/bin/sh\nfor word; do printf "%s\\n" "$word"; done\n')
+    os.chmod(tool, stat.S_IRWXU)
+    done = subprocess.run(
+        ["/bin/sh", os.path.join(trials.KEPT, "boot")],
+        env={"PATH": bench.path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    words = done.stdout.splitlines()
+    assert "--no-block" in words
+    assert words[-3:-1] == ["/bin/sh", "-c"]
+    program = words[-1].replace(trials.DIRECTORY, os.path.join(bench.path, "run"))
+    done = subprocess.run(
+        ["/bin/sh", "-c", program], cwd="/", capture_output=True, text=True, check=False
+    )
+    # It is no boot: the trial is as it was.
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bench.trial.phase() == trials.HELD
 
 
 def test_the_record_of_the_deployment_knows_the_new_files(bench):
