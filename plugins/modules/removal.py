@@ -43,6 +43,8 @@ options:
     description:
       - Purge the packages that the deployment installed, and those that they brought along and that
         nothing else needs, by the answer of C(apt-get autoremove).
+      - What is to be purged is written down before, so that a purge that was interrupted is ended
+        by the next run.
     type: bool
     default: false
 """
@@ -67,20 +69,57 @@ import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.amaranten.ha.plugins.module_utils import _ruleset_trial as trials
-from ansible_collections.amaranten.ha.plugins.module_utils._files import read
+from ansible_collections.amaranten.ha.plugins.module_utils._files import read, write
 from ansible_collections.amaranten.ha.plugins.module_utils._node import Node, connection_address
-from ansible_collections.amaranten.ha.plugins.module_utils._undo import RECORD, Step, Undo, listed
+from ansible_collections.amaranten.ha.plugins.module_utils._undo import (
+    RECORD,
+    STATE,
+    Step,
+    Undo,
+    listed,
+)
 
 APT = ["apt-get", "--quiet", "--yes", "--option", "Dpkg::Use-Pty=0"]
+# An apt whose module was killed may still be at work.
+APT += ["--option", "DPkg::Lock::Timeout=60"]
+# What is being purged: apt forgets what came along, before its dpkg begins to remove it.
+PURGING = STATE + "/purging.json"
 
 
-def installed_since(module, node):
+def purge(module, node):
+    """The steps that purge what the deployment brought, and what an earlier purge left of it."""
+    if not module.params["packages"]:
+        return []
+    noted = json.loads(read(PURGING) or "[]")
+    packages = installed_since(node)
+    if noted:
+        packages = removable(node, sorted(set(noted + packages)))
+    if not packages:
+        return []
+    text = json.dumps(sorted(set(noted + packages)))
+    steps = [Step("%s were installed" % ", ".join(packages), call=(write, PURGING, text, 0o600))]
+    if noted:
+        # Only to wait for its lock; it refuses a node on which dpkg was interrupted.
+        steps.append(Step("an earlier purge was interrupted", [APT + ["check"]], may_fail=True))
+        words = ["dpkg", "--purge"]
+    else:
+        words = APT + ["purge"]
+    return steps + [Step("%s purges them" % words[0], [words + packages])]
+
+
+def removable(node, packages):
+    """Those of some packages of which dpkg has anything, and that nothing else needs."""
+    answer = node.answer(["dpkg", "--no-act", "--purge"] + packages)
+    return sorted(re.findall(r"(?m)^Would remove or purge ([^ :]+)", answer))
+
+
+def installed_since(node):
     """Packages that were not there before: those that we asked for, and what they alone need."""
     text = read(RECORD)
     record = json.loads(text) if text else {}
     recorded = record.get("packages", {})
     new = [name for name, version in sorted(recorded.items()) if not version]
-    present = node.packages(new) if new and module.params["packages"] else {}
+    present = node.packages(new) if new else {}
     ours = [name for name in new if present.get(name)]
     before = record.get("installed", {}).get("packages")
     if not ours or before is None:
@@ -129,10 +168,7 @@ def plan(module, node):
     undo = Undo(node, module.params["devices"])
     refuse_to_cut(module, node, undo)
     steps = undo.steps()
-    packages = installed_since(module, node)
-    if packages:
-        steps.append(Step("%s were installed" % ", ".join(packages), [APT + ["purge"] + packages]))
-    return steps, undo.directories()
+    return steps + purge(module, node), undo.directories()
 
 
 def apply(module, steps):

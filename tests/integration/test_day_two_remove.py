@@ -32,6 +32,17 @@ apt-mark showauto | sort
 sysctl net.ipv4.conf net.ipv4.ip_forward net.ipv6.conf net.netfilter 2>/dev/null |
     grep -v -e _count -e _secret -e buckets
 """
+# dpkg is killed, once, when it comes to the first library: what needed it is gone by then.
+KILLER = r"""
+set -e
+cat >/var/lib/dpkg/info/libnftables1:amd64.prerm <<'end'
+#!/bin/sh
+rm "$0"
+kill -9 $PPID
+sleep 1
+end
+chmod 755 /var/lib/dpkg/info/libnftables1:amd64.prerm
+"""
 
 
 def snapshot(lab: Lab, node: str) -> list[str]:
@@ -65,6 +76,12 @@ def test_a_dead_node_is_replaced_and_taken_off_again_and_the_survivor_forwards(p
         checked = play(pair, "remove", "--check", *words)
         assert (checked.code, checked.changed) == (0, {fresh: 1, survivor: 0}), checked.end()
         assert converged(pair) == survivor
+        assert pair.node(fresh).run(["sh", "-c", KILLER]).returncode == 0
+        killed = play(pair, "remove", *words)
+        assert killed.code == 2, killed.end()
+        assert "purge" in killed.output and "failed: " in killed.output, killed.end()
+        left = pair.node(fresh).run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}", "nftables"])
+        assert not left.stdout.startswith("ii")
         run = play(pair, "remove", "--diff", *words)
         assert (run.code, run.changed) == (0, {fresh: 1, survivor: 0}), run.end()
     assert list(unified_diff(bare, snapshot(pair, fresh), lineterm="", n=0)) == []
