@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 from ansible_collections.amaranten.ha.plugins.module_utils._files import read, remove, write
@@ -122,3 +123,13 @@ def disarm(run_command, phase):
     for unit in (UNITS[phase] + ".timer", UNITS[phase] + ".service"):
         run_command(["systemctl", "stop", unit])
         run_command(["systemctl", "reset-failed", unit])
+
+
+def run(arguments):
+    """What a module has as run_command, where there is no module: code, output, errors."""
+    try:
+        # pylint: disable-next=ansible-bad-function
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return 127, "", str(error)
+    return done.returncode, done.stdout, done.stderr

@@ -19,7 +19,6 @@ import fcntl
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 
@@ -143,6 +142,19 @@ class Trial(object):
 
     # On the way ---------------------------------------------------------------------------------
 
+    def renew(self, seconds):
+        """Let a trial that is taken up again have this time at least; whether it had any left."""
+        with self.locked():
+            state = self.state()
+            if state.get("phase") not in (PROVISIONAL, HELD) or self.left_s() <= 0:
+                return False
+            self._extend(state, seconds)
+            return True
+
+    def _extend(self, state, seconds):
+        # The timer stays armed as it is, so that there always is one; it waits for the rest.
+        self._enter(state, state["phase"], ends_s=max(state["ends_s"], time.monotonic() + seconds))
+
     def hold(self, seconds):
         """Let the peer decide, and tell it; whether the timer had not fired."""
         with self.locked():
@@ -154,6 +166,10 @@ class Trial(object):
                 rollback.outlive(self._kept, self.directory, self._program, state)
                 self._enter(state, HELD, ends_s=time.monotonic() + seconds)
                 self._disarm(HELD)
+            elif self.left_s() <= 0:
+                return False
+            else:
+                self._extend(state, seconds)
             self._announce(state)
             return True
 
@@ -183,6 +199,11 @@ class Trial(object):
             elif phase == HELD:
                 self._enter(state, SETTLING)
         self._settle()
+
+    def await_due(self):
+        """Wait while the trial that this timer ends was given more time than the timer."""
+        while self.phase() == self._own and self.left_s() > 0:
+            time.sleep(min(1, max(POLL_S, self.left_s())))
 
     def fired(self):
         """A timer has come to its end."""
@@ -364,23 +385,14 @@ def said_files(state):
     return found
 
 
-def run(arguments):
-    """What a module has as run_command, where there is no module: code, output, errors."""
-    try:
-        # pylint: disable-next=ansible-bad-function
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return 127, "", str(error)
-    return done.returncode, done.stdout, done.stderr
-
-
 def main():
     """What a timer or a boot runs: the directory of the trial, the phase that it ends, and nft."""
     directory, own, program = sys.argv[1:]
-    trial = Trial(run, program, directory, own)
+    trial = Trial(rollback.run, program, directory, own)
     if own == "boot":
         trial.booted()
     else:
+        trial.await_due()
         trial.fired()
 
 

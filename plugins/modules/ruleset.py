@@ -221,6 +221,10 @@ class Firewall(object):
         listing = self.survey.listing(self.wanted.tables)
         return trial.left_s() >= LEFT_S_MIN and listing == remembered["listing"]
 
+    def taken_up(self):
+        """Whether it is under way, and has time enough from now on for what comes next."""
+        return self.under_way() and self.trial.renew(self.parameters["rollback_s"])
+
     def apply(self, plan):
         """Load it with the timer armed, and note what the kernel made of it."""
         lost = self.trial.begin(
@@ -267,7 +271,7 @@ class Firewall(object):
         try:
             if plan.reasons and self.module.check_mode and self.program:
                 self.check(plan)
-            elif plan.reasons and not self.module.check_mode and not self.under_way():
+            elif plan.reasons and not self.module.check_mode and not self.taken_up():
                 # Before an earlier one is taken back: this one may not be better.
                 self.check(plan)
                 self.trial.revert()

@@ -13,6 +13,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 from ansible_collections.amaranten.ha.plugins.module_utils import _rollback as rollback
@@ -161,6 +162,34 @@ def test_a_timer_of_another_phase_ends_nothing(bench):
     assert bench.trial.hold(600)
     bench.other(trials.PROVISIONAL).fired()
     assert bench.trial.phase() == trials.HELD
+
+
+def test_a_trial_that_is_taken_up_again_has_its_whole_time_and_keeps_its_timer(bench):
+    bench.begin()
+    assert bench.trial.renew(300)
+    assert bench.trial.left_s() > 200
+    assert bench.trial.hold(600)
+    armed = len(bench.machine.asked("systemd-run"))
+    # Never shorter than it was.
+    assert bench.trial.renew(30)
+    assert bench.trial.left_s() > 500
+    assert bench.trial.hold(900)
+    assert bench.trial.left_s() > 800
+    assert len(bench.machine.asked("systemd-run")) == armed
+    bench.trial._enter(bench.trial.state(), trials.HELD, ends_s=0)
+    assert not bench.trial.renew(30)
+    assert not bench.trial.hold(600)
+
+
+def test_a_timer_waits_for_the_time_that_its_trial_was_given_since(bench):
+    bench.begin()
+    # That of another phase has nothing to wait for.
+    bench.trial._enter(bench.trial.state(), trials.HELD, ends_s=time.monotonic() + 600)
+    bench.other(trials.PROVISIONAL).await_due()
+    ends_s = time.monotonic() + 0.2
+    bench.trial._enter(bench.trial.state(), trials.HELD, ends_s=ends_s)
+    bench.other(trials.HELD).await_due()
+    assert time.monotonic() >= ends_s
 
 
 def test_the_peer_has_to_agree_where_it_is_asked(bench):
