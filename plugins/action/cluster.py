@@ -83,9 +83,7 @@ class ActionModule(ActionBase):
             }
         return result
 
-    def pair(
-        self, variables: dict[str, t.Any], host: str
-    ) -> tuple[Cluster, dict[str, str]]:
+    def pair(self, variables: dict[str, t.Any], host: str) -> tuple[Cluster, dict[str, str]]:
         """The checked pair of a host, and for each node its rendered ruleset.
 
         A host that is no node, as the controller itself, stands for all pairs: each is checked, and

@@ -81,9 +81,7 @@ def difference(shown):
     """A diff as lines, each with a sign in front; tabs are shown as two blanks."""
     before, after = (shown[side].expandtabs(2).splitlines() for side in ("before", "after"))
     header = shown["before_header"]
-    return list(
-        difflib.unified_diff(before, after, header, header + " (wanted)", lineterm="", n=2)
-    )
+    return list(difflib.unified_diff(before, after, header, header + " (wanted)", lineterm="", n=2))
 
 
 class Survey(object):

@@ -151,7 +151,9 @@ def sentences(before, passing, ways, port):
         names = [
             name
             for (name, kind), passes in passing.items()
-            if kind == direction and not passes and before["heartbeats"].get(name, {}).get(kind)
+            if kind == direction
+            and not passes
+            and before["heartbeats"].get(name, {}).get(kind)
             # What the peer heard of a link is told over that link.
             and (kind == "in" or passing[name, "in"])
         ]
