@@ -257,6 +257,25 @@ def test_probes_and_the_recording_agree_on_who_forwarded(lab: Lab) -> None:
     assert asked["answered"] <= len(questions) <= asked["sent"]
 
 
+def test_a_late_probe_is_no_silence_and_a_late_echo_loses_nothing(lab: Lab) -> None:
+    client, server = lab.host("client"), lab.host("server")
+    forward_by_hand(lab, "fw-a")
+    with driver.echo(server) as echo:
+        with driver.udp(client, "198.51.100.100") as late:
+            late.pause(0.4)
+            # Only the next request shows how late it was, and one told of may be an earlier one.
+            asked = late.progress["sent"]
+            assert until(lambda: late.progress["sent"] > asked + 200)
+            found = late.finish()
+        with driver.udp(client, "198.51.100.100") as lossless:
+            echo.pause(0.4)
+            assert lossless.finish()["packets_lost"] == 0
+        answered = echo.finish()
+    assert found["late_ms"] > 200
+    assert found["silence_ms"] < found["late_ms"]
+    assert answered["late_ms"] > 200
+
+
 def test_a_pinned_neighbour_follows_nobody(lab: Lab) -> None:
     client = lab.host("client")
     client.pin_neighbour("10.20.1.1", lab.mac("fw-b", "lan"))

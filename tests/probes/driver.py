@@ -8,9 +8,11 @@ behind is killed when its ``with`` block ends.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,6 +73,12 @@ class Probe:
         """Wait until it says that it is at work."""
         if not self._ready.wait(timeout_s) or self._process.poll() is not None:
             raise ProbeError(f"{self.program} is not at work: {self._complaint()}")
+
+    def pause(self, seconds: float) -> None:
+        """Stop it for a while, as a busy machine does."""
+        self._process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
 
     def finish(self, timeout_s: float = 60) -> dict[str, Any]:
         """Ask it to end, and return what it found."""

@@ -3,8 +3,10 @@
 
 One socket, so one flow. Prints {"progress": ...} every tenth of a second and {"result": ...} at
 the end: after the given time or count, when its standard input is closed, or at SIGTERM.
-``silence_ms`` is the longest time between two answers that followed one another; a stall of the
-probe itself is told apart by ``send_gap_ms``.
+The times of answers are the kernel's, so that a probe that reads late is not taken for a firewall
+that passes nothing. ``silence_ms`` is the longest time between two answers that followed one
+another, without what the probe itself was late with its requests meanwhile; ``late_ms`` is how much
+longer it may have been, because nobody asked then.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import stat
 import struct
 import sys
 import time
+from bisect import bisect_left, bisect_right
 
 REQUEST = struct.Struct("!8sQQ")
 MAGIC = b"ha-probe"
@@ -26,6 +29,10 @@ PROGRESS_NS = 100_000_000
 BIN_NS = 10_000_000
 GAP_NS = 5_000_000
 GAPS_MAX = 200
+SO_TIMESTAMPNS = 35
+SO_RCVBUFFORCE = 33
+# Seconds of requests: a late reader is not to lose packets that the firewall has passed.
+BUFFER = 8 * 1024 * 1024
 
 
 def is_pipe(stream):
@@ -42,15 +49,16 @@ class Probe:
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
         self.socket.connect((target, port))
         self.socket.setblocking(False)
+        self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        with contextlib.suppress(OSError):
+            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         self.every_ns = int(1e9 / rate)
         self.sent_ns = []
         self.answered_ns = {}
         self.refused = 0
         self.doubled = 0
         self.longest_ns = 0
-        self.longest_at_ns = 0
         self.last_answer_ns = 0
-        self.gaps = []
 
     def ask(self, now_ns):
         """Send the next request; a way that is shut just now counts as a lost packet."""
@@ -62,15 +70,15 @@ class Probe:
 
     def hear(self):
         """Take all answers that are there."""
+        offset_ns = time.monotonic_ns() - time.time_ns()
         while True:
             try:
-                data = self.socket.recv(2048)
+                data, extra, _flags, _sender = self.socket.recvmsg(2048, 64)
             except BlockingIOError:
                 return
             except OSError:
                 self.refused += 1  # an ICMP error came back
                 continue
-            now_ns = time.monotonic_ns()
             if len(data) != REQUEST.size:
                 continue
             magic, number, _sent_ns = REQUEST.unpack(data)
@@ -79,18 +87,42 @@ class Probe:
             if number in self.answered_ns:
                 self.doubled += 1
                 continue
-            self.answered_ns[number] = now_ns
-            if self.last_answer_ns:
-                self.note_gap(self.last_answer_ns, now_ns)
-            self.last_answer_ns = now_ns
+            self.answer(number, arrival_ns(extra, offset_ns))
 
-    def note_gap(self, begin_ns, end_ns):
-        """Remember the longest silence, and those that are worth a look."""
-        if end_ns - begin_ns > self.longest_ns:
-            self.longest_ns = end_ns - begin_ns
-            self.longest_at_ns = begin_ns
-        if end_ns - begin_ns > max(GAP_NS, 2 * self.every_ns) and len(self.gaps) < GAPS_MAX:
-            self.gaps.append([begin_ns, end_ns])
+    def answer(self, number, arrived_ns):
+        """Note when an answer arrived; the wall clock may have been set, then it is now."""
+        now_ns = time.monotonic_ns()
+        at_ns = arrived_ns if self.sent_ns[number] <= arrived_ns <= now_ns else now_ns
+        self.answered_ns[number] = at_ns
+        if self.last_answer_ns:
+            self.longest_ns = max(self.longest_ns, at_ns - self.last_answer_ns)
+        self.last_answer_ns = at_ns
+
+    def gaps(self):
+        """The times between answers that followed one another, and up to an unanswered request."""
+        answers = sorted(self.answered_ns.values())
+        if answers and self.sent_ns[-1] > answers[-1]:
+            answers.append(self.sent_ns[-1])
+        return list(pairs(answers))
+
+    def late_ns(self, begin_ns, end_ns):
+        """For how long of a span the next request was overdue."""
+        first = max(bisect_left(self.sent_ns, begin_ns) - 1, 0)
+        near = self.sent_ns[first : bisect_right(self.sent_ns, end_ns) + 1]
+        return sum(
+            max(0, min(later, end_ns) - max(earlier + self.every_ns, begin_ns))
+            for earlier, later in pairs(near)
+            if later - earlier > max(GAP_NS, 2 * self.every_ns)
+        )
+
+    def silence(self, gaps):
+        """(its length, where it began) of the longest, without what the probe was late, in ns."""
+        longest = (0, 0)
+        for begin_ns, end_ns in gaps:
+            if end_ns - begin_ns > longest[0]:
+                late_ns = self.late_ns(begin_ns, end_ns)
+                longest = max(longest, (end_ns - begin_ns - late_ns, begin_ns))
+        return longest
 
     def progress(self, now_ns):
         """What is worth telling while it runs."""
@@ -115,17 +147,22 @@ class Probe:
     def result(self):
         """What is worth keeping when it is over."""
         trips = sorted(at - self.sent_ns[number] for number, at in self.answered_ns.items())
-        pairs = zip(self.sent_ns, self.sent_ns[1:], strict=False)
-        gap_ns = max((later - earlier for earlier, later in pairs), default=0)
+        gap_ns = max((later - earlier for earlier, later in pairs(self.sent_ns)), default=0)
+        gaps = self.gaps()
+        silence_ns, from_ns = self.silence(gaps)
+        longest_ns = max((end_ns - begin_ns for begin_ns, end_ns in gaps), default=0)
+        long = [gap for gap in gaps if gap[1] - gap[0] > max(GAP_NS, 2 * self.every_ns)]
+        long.sort(key=lambda gap: gap[0] - gap[1])
         return {
             "sent": len(self.sent_ns),
             "answered": len(self.answered_ns),
             "packets_lost": len(self.sent_ns) - len(self.answered_ns),
-            "silence_ms": round(self.longest_ns / 1e6, 1),
-            "silence_from_ns": self.longest_at_ns,
+            "silence_ms": round(silence_ns / 1e6, 1),
+            "silence_from_ns": from_ns,
+            "late_ms": round((longest_ns - silence_ns) / 1e6, 1),
             "began_ns": self.sent_ns[0] if self.sent_ns else 0,
             "answered_per_10ms": self.bins(),
-            "gaps_ns": self.gaps,
+            "gaps_ns": sorted(long[:GAPS_MAX]),
             "send_gap_ms": round(gap_ns / 1e6, 1),
             "refused": self.refused,
             "doubled": self.doubled,
@@ -160,8 +197,20 @@ class Probe:
         while len(self.answered_ns) < len(self.sent_ns) and time.monotonic_ns() < last_ns:
             select.select([self.socket], [], [], 0.05)
             self.hear()
-        if self.last_answer_ns and len(self.sent_ns) - 1 not in self.answered_ns:
-            self.note_gap(self.last_answer_ns, time.monotonic_ns())
+
+
+def pairs(values):
+    """Each value with the one after it; itertools has this from Python 3.10 on only."""
+    return ((values[at], values[at + 1]) for at in range(len(values) - 1))
+
+
+def arrival_ns(extra, offset_ns):
+    """The kernel's time of arrival on the monotonic clock; 0 if it gave none."""
+    for _level, kind, data in extra:
+        if kind == SO_TIMESTAMPNS and len(data) >= 16:
+            seconds, nanoseconds = struct.unpack("qq", data[:16])
+            return seconds * 1_000_000_000 + nanoseconds + offset_ns
+    return 0
 
 
 def main():
@@ -174,6 +223,8 @@ def main():
     parser.add_argument("--count", type=int, default=COUNT_MAX)
     parser.add_argument("--packets", help="write [number, sent_ns, answered_ns] of each here")
     arguments = parser.parse_args()
+    with contextlib.suppress(OSError):  # not allowed to be quick: what was late is said
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     if not 0 < arguments.rate <= 20000 or not 0 < arguments.count <= COUNT_MAX:
         parser.error(f"rate: 1..20000 and count: 1..{COUNT_MAX} are expected")
     probe = Probe(arguments.target, arguments.port, arguments.rate)
