@@ -27,6 +27,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._drift_pair import (
     allowances,
     judge,
 )
+from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_program import under_way
 from ansible_collections.amaranten.ha.plugins.plugin_utils._problems import Problems, plain
 
 COLLECTION_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -79,7 +80,9 @@ class ActionModule(ActionBase):
         nothing = all(len(j.unreached) == len(j.nodes) for j in judgements)
         failed = found["drift"] or nothing or bool(arguments["require_both"] and unreached)
         lines = {pair["name"]: pair["line"] for pair in found["pairs"]}
-        result.update(changed=False, msg=found["line"], lines=lines, failed=failed)
+        drills = self.drills(variables, str(arguments["observed"])) if failed else []
+        message = "\n".join([*drills, found["line"]])
+        result.update(changed=False, msg=message, lines=lines, failed=failed)
         return result
 
     def judgements(
@@ -111,6 +114,13 @@ class ActionModule(ActionBase):
             if not problems:
                 found.append(judge(pair, seen, release, allowed, time.time()))
         return found
+
+    def drills(self, variables: t.Mapping[str, t.Any], register: str) -> list[str]:
+        """A sentence for each drill that is under way: what it breaks is no drift."""
+        hosts = variables["ansible_play_hosts_all"]
+        raw = (variables["hostvars"].raw_get(host).get(register) for host in hosts)
+        holders = [(observed(each) or {}).get("node", {}).get("drill", "") for each in raw]
+        return [str(under_way(holder)) for holder in dict.fromkeys(holders) if holder]
 
     def allowances(
         self, variables: t.Mapping[str, t.Any], node: str, problems: Problems

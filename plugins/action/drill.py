@@ -9,10 +9,12 @@ nothing is broken.  A signal that ends the play ends the drill in order: the fau
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shlex
 import signal
+import sys
 import time
 import typing as t
 
@@ -42,6 +44,7 @@ CONNECTION_VARIABLES = (
     "ansible_ssh_extra_args", "ansible_become", "ansible_connection", "vantage_command",
     "vantage_side", "vantage_addresses", "ha_power_off_command", "ha_power_on_command",
 )  # fmt: skip
+PR_SET_PDEATHSIG = 1
 ENDINGS = (signal.SIGTERM, signal.SIGINT)
 GROUP, VANTAGE = "firewalls", "vantage"
 
@@ -75,6 +78,7 @@ class ActionModule(ActionBase):
             result.update(failed=True, msg=str(refusal))
             return result
         previous = {number: signal.signal(number, interrupted) for number in ENDINGS}
+        end_with_parent()
         try:
             result.update(self.drill(asked, hosts, vantage))
         except (DrillError, BrokenOffError) as problem:
@@ -105,9 +109,8 @@ class ActionModule(ActionBase):
         try:
             for name, theirs in hosts.items():
                 nodes[name] = DrillNode(name, theirs, asked.python)
-            if not self._task.check_mode:
-                for node in nodes.values():
-                    node.refuse_locked()
+            for node in nodes.values():
+                node.refuse_locked()
             statuses = {name: node.status() for name, node in nodes.items()}
             reasons = why_unready(statuses)
             if self._task.check_mode:
@@ -183,13 +186,20 @@ class ActionModule(ActionBase):
         lines += [f"report: {path}" for path in written.paths]
         result: dict[str, t.Any] = {
             "changed": True,
-            "drills": [each.data() for each in reports],
+            "drills": [figures(each) for each in reports],
             "paths": written.paths,
             "_ansible_verbose_always": True,
         }
         if failed:
             return dict(result, failed=True, msg="\n".join([*failed, *lines]))
         return dict(result, msg="\n".join(lines))
+
+
+def figures(found: Report) -> dict[str, t.Any]:
+    """What of a report fits on a screen; the rest is in its file."""
+    kept = ("drill", "ok", "measured", "checks", "unseen", "clock_error_ms")
+    whole = found.data()
+    return {key: whole[key] for key in kept}
 
 
 def remember(nodes: dict[str, DrillNode], found: Report) -> None:
@@ -205,6 +215,7 @@ LAST = "/var/lib/amaranten-ha/drill.json"
 ARGUMENTS = {
     "drill": {"type": "str", "required": True},
     "interfaces": {"type": "list", "elements": "str", "required": True},
+    "own_addresses": {"type": "list", "elements": "str", "default": []},
     "interface": {"type": "str"},
     "seconds": {"type": "float"},
     "budget": {"type": "dict", "default": {}},
@@ -215,6 +226,16 @@ ARGUMENTS = {
     "history": {"type": "path"},
     "python": {"type": "str", "default": "python3"},
 }
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the play's own process is gone, however it ended.
+
+    This process is in a session of its own, where nothing that kills the play would reach it.
+    Elsewhere than on Linux it then goes on, to the end of the drill.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def interrupted(number: int, frame: object) -> None:

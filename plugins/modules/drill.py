@@ -55,6 +55,11 @@ options:
     type: list
     elements: str
     required: true
+  own_addresses:
+    description: What the nodes say from these addresses is their own speech, not forwarded traffic.
+    type: list
+    elements: str
+    default: []
   interface:
     description: Another interface for V(link).
     type: str
@@ -123,7 +128,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 drills:
-  description: What each drill came to, as in C(report.json).
+  description: The figures and checks of each drill; C(report.json) has all of it.
   returned: when something was drilled
   type: list
   elements: dict
@@ -157,6 +162,7 @@ def main():
         argument_spec={
             "drill": {"type": "str", "required": True},
             "interfaces": {"type": "list", "elements": "str", "required": True},
+            "own_addresses": {"type": "list", "elements": "str", "default": []},
             "interface": {"type": "str"},
             "seconds": {"type": "float"},
             "budget": {"type": "dict", "default": {}},

@@ -155,6 +155,7 @@ facts:
   type: dict
 """
 
+import fcntl
 import json
 import os
 
@@ -167,6 +168,7 @@ from ansible_collections.amaranten.ha.plugins.module_utils._ruleset_text import 
 
 NFTABLES_CONF = "/etc/nftables.conf"
 TOOL = "/usr/sbin/amaranten-ha"
+DRILL_LOCK = "/run/amaranten-ha-drill.lock"
 KEYS_TOML = "/etc/amaranten-ha/keys.toml"
 
 
@@ -188,6 +190,19 @@ def agent_status(node):
         return json.loads(node.output([TOOL, "status", "--json"]) or "{}")
     except ValueError:
         return {}
+
+
+def drill_under_way():
+    """Who drills this pair now, in the words of the lock's holder, or nothing."""
+    try:
+        with open(DRILL_LOCK, encoding="utf-8", errors="replace") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read(200).strip() or "of unknown origin"
+    except OSError:  # there never was one since the node started
+        pass
+    return ""
 
 
 def main():
@@ -220,6 +235,7 @@ def main():
             },
         },
         "timers": status.get("timers", {}),
+        "drill": drill_under_way(),
         "margin": status.get("margin", {}),
         "key_ring": describe(*parse(read(KEYS_TOML) or "")),
     }

@@ -250,6 +250,12 @@ def facts(cluster: Cluster, node: str) -> dict[str, t.Any]:
         "nodes": list(cluster.nodes),
         "devices": devices,
         "service_interfaces": [i.name for i in cluster.interfaces if i.role != "sync"],
+        "own_addresses": [
+            str(a.ip)
+            for i in cluster.interfaces
+            for n in cluster.nodes
+            for a in i.sides[n].addresses
+        ],
         "config_digest": config_digest(cluster),
         "dns": {"servers": list(cluster.dns.servers), "search": list(cluster.dns.search)},
         "replication_port": cluster.replication_port,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 HEART = "amaranten-ha-heart.service"
 UNDO_UNIT = "amaranten-ha-drill-undo"
 TABLE = "netdev amaranten_ha_drill"
+ROUTES = "/run/amaranten-ha-drill-routes"
 HEARTBEAT_ETHERTYPE = "0x88b5"
 # Behind the gate's own chains, so that a beat renews the lease as ever and only then is dropped.
 PRIORITY = 1000
@@ -61,6 +62,9 @@ class Drill:
     """The limits unless the operator sets others; a missing one is not judged."""
     inject: Commands | None = None
     undo: Commands | None = None
+    proof: Commands | None = None
+    """Fails, and says why, unless the fault is there and did something; asked before it is undone.
+    Where the role moves that is the proof."""
     both_nodes: bool = False
     confirm: str = ""
     """The variable that must be true, for what interrupts more than a failover does."""
@@ -80,18 +84,45 @@ def _go_on(_target: Target) -> str:
 
 
 def _link_down(target: Target) -> str:
-    return f"ip link set dev {shlex.quote(target.device().device)} down"
+    """The kernel forgets the routes of a device that goes down, and nobody else may know them."""
+    device = shlex.quote(target.device().device)
+    saved = " && ".join(
+        f"ip -{version} route save table all type unicast dev {device} > {ROUTES}{version}"
+        for version in (4, 6)
+    )
+    return f"{saved} && ip link set dev {device} down"
 
 
 def _link_up(target: Target) -> str:
-    return f"ip link set dev {shlex.quote(target.device().device)} up"
+    """IPv6 routes can come back only behind the addresses, which heart adds again."""
+    restored = " && ".join(
+        f"{{ [ ! -e {ROUTES}{version} ] || "
+        f"ip -{version} route restore < {ROUTES}{version} 2> /dev/null; }}"
+        for version in (4, 6)
+    )
+    again = (
+        "tries=$((tries + 1)); sleep 0.1; "
+        "[ $tries -lt 100 ] || { echo no way back for its routes; exit 1; }"
+    )
+    return (
+        f"ip link set dev {shlex.quote(target.device().device)} up && "
+        f"( tries=0; until {restored}; do {again}; done ) && rm -f {ROUTES}4 {ROUTES}6"
+    )
+
+
+def _is_down(target: Target) -> str:
+    device = shlex.quote(target.device().device)
+    return (
+        f"state=$(cat /sys/class/net/{device}/operstate); [ $state = down ] || "
+        f"{{ echo {device} is $state; false; }}"
+    )
 
 
 def _table(rules: t.Iterable[tuple[str, str]]) -> str:
     """An own nftables table that drops on the way out; removed as a whole."""
     chains = "".join(
         f"chain out_{number} {{ type filter hook egress device {device} priority {PRIORITY}; "
-        f"policy accept; {rule} drop; }}; "
+        f"policy accept; {rule} counter drop; }}; "
         for number, (device, rule) in enumerate(rules)
     )
     return f"nft {shlex.quote(f'table {TABLE} {{ {chains}}}')}"
@@ -112,6 +143,14 @@ def _cut_sync(target: Target) -> str:
         for each in target.devices
         if each.is_sync
     )
+
+
+def _has_dropped(_target: Target) -> str:
+    """Whether the table is there and each rule about heartbeats' type has dropped something."""
+    return (
+        f"rules=$(nft list table {TABLE}) && ! echo \"$rules\" | "
+        "grep 'ether type .* packets 0 '"
+    )  # fmt: skip
 
 
 def _remove_table(_target: Target) -> str:
@@ -167,6 +206,7 @@ DRILLS: tuple[Drill, ...] = (
         budget={"connections_lost": 0, "dual_active_ms": 0},
         inject=_link_down,
         undo=_link_up,
+        proof=_is_down,
         interrupts=True,
     ),
     Drill(
@@ -177,6 +217,7 @@ DRILLS: tuple[Drill, ...] = (
         budget={},
         inject=_isolate,
         undo=_remove_table,
+        proof=_has_dropped,
         both_nodes=True,
         confirm="drill_confirm_isolate",
         interrupts=True,
@@ -189,6 +230,7 @@ DRILLS: tuple[Drill, ...] = (
         budget={"silence_ms": 100, "lost": 0, **_ALL_GOES_ON},
         inject=_cut_sync,
         undo=_remove_table,
+        proof=_has_dropped,
         on="passive",
     ),
 )

@@ -22,6 +22,7 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_catalogue impo
     Target,
 )
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_program import (
+    BrokenOffError,
     DrillError,
     Program,
     clock_offset_ns,
@@ -36,11 +37,12 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_sessions impor
 
 TOOL = "/usr/sbin/amaranten-ha"
 LOCK = "/run/amaranten-ha-drill.lock"
-WATCH_S = 600
 # The lock of a node ends this long after the last sign of life, when the path to it is cut.
 UNHEARD_S, SIGN_S = 15, 1.0
 # The timer that undoes a fault fires this long after the controller should have done it.
 UNDO_SPARE_S = 10
+# How long a command that gives or takes the power may go on after the drill was broken off.
+COMMAND_S = 60
 # Without a sync, as when the power fails.
 RESET = "echo 1 > /proc/sys/kernel/sysrq; echo b > /proc/sysrq-trigger"
 
@@ -93,20 +95,20 @@ class DrillNode:
             path = shlex.quote(f"/sys/class/net/{link['device']}/address")
             self.macs[name] = self.run(f"cat {path}")
 
-    def watch(self, holder: str, lasts_s: float) -> None:
+    def watch(self, holder: str, lasts_s: float, seconds: float) -> None:
         """Have everything told that happens there, from now on; takes the lock of drills.
 
-        A fault that cuts the way there for `lasts_s` does not end it.
+        A fault that cuts the way there for `lasts_s` does not end it; `seconds` are its bound.
         """
         offset_ns, self.error_ns = clock_offset_ns(self.session, self._python)
         unheard_s = str(lasts_s + UNHEARD_S)
-        words = ("--seconds", str(WATCH_S), "--unheard-seconds", unheard_s, "--holder", holder)
+        words = ("--seconds", f"{seconds:g}", "--unheard-seconds", unheard_s, "--holder", holder)
         watcher = Program(self.session, "node_watch.py", *words, python=self._python)
         self.watchers.append((watcher, offset_ns))
         watcher.wait_ready()
         watcher.keep_telling(SIGN_S)
 
-    def watched_again(self, holder: str, lasts_s: float, timeout_s: float) -> None:
+    def watched_again(self, holder: str, lasts_s: float, seconds: float, timeout_s: float) -> None:
         """Come back to a node whose session has ended, as soon as it answers."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -120,7 +122,7 @@ class DrillNode:
                     time.sleep(1)
                     continue
             try:
-                self.watch(holder, lasts_s)
+                self.watch(holder, lasts_s, seconds)
             except DrillError:
                 if time.monotonic() > deadline:
                     raise
@@ -141,6 +143,12 @@ class DrillNode:
         for watcher, _offset_ns in self.watchers:
             watcher.close()
         self.session.close()
+
+
+class Proof(t.NamedTuple):
+    """What speaks against a fault that should have worked; nothing if it did."""
+
+    problems: list[str]
 
 
 class Fault:
@@ -204,6 +212,21 @@ class Fault:
         controller(off, "ha_power_off_command")
         return at_ns
 
+    def proof(self) -> Proof | None:
+        """Whether it is there and did what it should; None where the moving role is the proof."""
+        if self._drill.proof is None:
+            return None
+        problems = []
+        for node, target in self._begun:
+            try:
+                code, said = run(node.session, self._drill.proof(target), 10)
+            except DrillError as problem:
+                code, said = 1, str(problem)
+            if code != 0:
+                said = " ".join(said.split()) or "without a word"
+                problems.append(f"it is not seen to work on {node.name}: {said}")
+        return Proof(problems)
+
     def end(self) -> list[str]:
         """Undo it; what could not be undone from here, in sentences."""
         problems = []
@@ -250,13 +273,24 @@ def guard(command: str, seconds: int) -> t.IO[bytes]:
 
 
 def controller(command: str, name: str) -> None:
-    """Run a command of the inventory on the controller."""
-    done = subprocess.run(
-        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise DrillError(f"{name} failed: {said[-1] if said else f'exit code {done.returncode}'}.")
+    """Run a command of the inventory on the controller.
+
+    A drill that is broken off meanwhile lets it come to its end: power is not to be cut by half.
+    """
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        errors = process.communicate()[1]
+    except BrokenOffError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=COMMAND_S)
+        raise
+    if process.returncode != 0:
+        said = errors.decode("utf-8", "replace").strip().splitlines()
+        why = said[-1] if said else f"exit code {process.returncode}"
+        raise DrillError(f"{name} failed: {why}.")
 
 
 def targets_of(

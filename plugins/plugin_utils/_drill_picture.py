@@ -3,7 +3,7 @@
 """The pictures of a report, as places on a canvas: traffic over time, and the roles of both nodes.
 
 Pure: a report comes in, numbers for the template go out.  The window shows what matters: from a
-quarter of a second before the fault to a while after the last silence.
+quarter of a second before the fault to a while after the last silence, while there was traffic.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def window(report: Report) -> float:
         (moment.ms for moment in report.moments if moment.kind in ("traffic", "role")),
         default=0.0,
     )
-    return min(max(last + AFTER_MS, WINDOW_MS_MIN), max(report.end_ms, WINDOW_MS_MIN))
+    ends = [plot["from_ms"] + len(plot["values"]) * BIN_MS for plot in report.plots]
+    return max(min([last + AFTER_MS, *(ends or [report.end_ms])]), WINDOW_MS_MIN)
 
 
 def place(ms: float, right_ms: float) -> float:

@@ -144,9 +144,13 @@ class Program:
         """Write a line to it."""
         self._channel.send(line)
 
+    def let_end(self) -> None:
+        """Ask it to end, without waiting for what it found."""
+        self._channel.close_input()
+
     def finish(self, timeout_s: float = 60) -> dict[str, t.Any]:
         """Ask it to end; what it found, or nothing if it did not tell."""
-        self._channel.close_input()
+        self.let_end()
         self._reader.join(timeout_s)
         return self.result
 

@@ -66,6 +66,7 @@ class Request:
     """Drills of `all` that need a confirmation of their own, in words."""
     flows: tuple[Flow, ...]
     budget: dict[str, float]
+    own_addresses: tuple[str, ...]
     interface: str
     seconds: float | None
     restore: bool
@@ -100,6 +101,7 @@ def read(
         left_out=tuple(left_out),
         flows=flows,
         budget=budget,
+        own_addresses=tuple(arguments.get("own_addresses") or ()),
         interface=interface,
         seconds=float(seconds) if seconds is not None else None,
         restore=bool(arguments.get("restore", True)),

@@ -15,15 +15,18 @@ from dataclasses import asdict, dataclass, field
 from ansible_collections.amaranten.ha.plugins.plugin_utils import _drill_timeline as timeline
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_catalogue import Drill
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_findings import (
+    NEAR_NS,
     Check,
     Measured,
     judge,
     measure,
+    node_times,
 )
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_nodes import (
     TOOL,
     DrillNode,
     Fault,
+    Proof,
     targets_of,
 )
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_program import (
@@ -38,6 +41,8 @@ BEFORE_S = 2.0
 AFTER_S = 1.0
 WHOLE_S = 90
 POWER_S = 180
+# What starting, asking and undoing may take beside the waiting, in all.
+SPARE_S = 120
 TIMELINE_FROM_MS = -1000.0
 Show = t.Callable[[str], None]
 
@@ -90,7 +95,8 @@ class DrillRun:
         self._node_of_mac = {
             mac: node.name for node in nodes.values() for mac in node.macs.values()
         }
-        self._traffic = Traffic(request, vantage, list(self._node_of_mac))
+        self._bound_s = self._lasts_s + BEFORE_S + AFTER_S + POWER_S + 2 * WHOLE_S + SPARE_S
+        self._traffic = Traffic(request, vantage, list(self._node_of_mac), self._bound_s)
         self._fault: Fault | None = None
 
     def run(self) -> Report:
@@ -110,6 +116,7 @@ class DrillRun:
             self._show(f"now: {self._drill.does}")
             zero_ns = fault.begin()
             self._pass(self._lasts_s, "the fault lasts")
+            proof = fault.proof()
             problems = self._heal()
             whole = self._await_whole()
             self._pass(AFTER_S, "traffic after the fault")
@@ -117,7 +124,7 @@ class DrillRun:
             after = self.statuses()
             if self._request.restore and whole:
                 problems += self._restore(active_of(before), active_of(after))
-            return self._report(began, zero_ns, before, after, seen, whole, problems)
+            return self._report(began, zero_ns, before, after, seen, whole, problems, proof)
         except (DrillError, BrokenOffError) as problem:
             raise type(problem)(" ".join([str(problem), *self._undo()])) from problem
         finally:
@@ -131,7 +138,7 @@ class DrillRun:
 
     def _watch(self) -> None:
         for name in sorted(self._nodes):
-            self._nodes[name].watch(self._holder, self._lasts_s)
+            self._nodes[name].watch(self._holder, self._lasts_s, self._bound_s)
 
     def _pass(self, seconds: float, what: str) -> None:
         """Let time go by and tell, once a second, what happens."""
@@ -150,7 +157,7 @@ class DrillRun:
             for node in self._nodes.values():
                 if not node.status():
                     try:
-                        node.watched_again(self._holder, self._lasts_s, POWER_S)
+                        node.watched_again(self._holder, self._lasts_s, self._bound_s, POWER_S)
                     except DrillError as problem:
                         raise DrillError(" ".join([*problems, str(problem)])) from problem
         return problems
@@ -210,12 +217,15 @@ class DrillRun:
         seen: Seen,
         whole: bool,
         problems: list[str],
+        proof: Proof | None,
     ) -> Report:
         end_ms = (time.monotonic_ns() - zero_ns) / 1e6
         kinds = {flow.name: flow.kind for flow in self._request.flows}
-        found = measure(seen.flows, kinds, seen.taps, seen.offsets_ns, self._node_of_mac)
+        times, blur_ns = node_times(seen.taps, seen.offsets_ns, self._node_of_mac)
+        found = measure(seen.flows, kinds, times if seen.taps else None, blur_ns)
         roles = (active_of(before), active_of(after))
         checks = judge(self._drill, self._request.budget, found, roles, whole, self._lasts_s)
+        checks += self._proven(proof, zero_ns)
         checks += [Check("undone", False, problem) for problem in problems]
         return Report(
             drill=self._drill.name,
@@ -223,7 +233,7 @@ class DrillRun:
             began=began,
             measured=found,
             checks=checks,
-            moments=self._moments(zero_ns, seen),
+            moments=self._moments(zero_ns, seen, times),
             before=before,
             after=after,
             plots=self._plots(zero_ns, seen),
@@ -240,7 +250,27 @@ class DrillRun:
             clock_error_ms=round(max(node.error_ns for node in self._nodes.values()) / 1e6, 2),
         )
 
-    def _moments(self, zero_ns: int, seen: Seen) -> list[timeline.Moment]:
+    def _proven(self, proof: Proof | None, zero_ns: int) -> list[Check]:
+        """A fault that did not happen proves nothing, whatever the traffic says."""
+        if proof is None:
+            return []
+        problems = list(proof.problems)
+        if self._drill.both_nodes:
+            problems += [
+                f"{name} did not become active"
+                for name, node in self._nodes.items()
+                if not any(
+                    timeline.was_active(watcher.said, offset_ns, zero_ns)
+                    for watcher, offset_ns in node.watchers
+                )
+            ]
+        if problems:
+            return [Check("fault", False, f"the fault took effect: {each}") for each in problems]
+        return [Check("fault", True, "the fault took effect")]
+
+    def _moments(
+        self, zero_ns: int, seen: Seen, times: t.Mapping[str, t.Sequence[int]]
+    ) -> list[timeline.Moment]:
         moments = [timeline.Moment(0.0, "drill", "fault", f"the drill {self._drill.does}")]
         for name, node in self._nodes.items():
             for watcher, offset_ns in node.watchers:
@@ -249,6 +279,7 @@ class DrillRun:
             result = seen.flows.get(flow.name) or {}
             offset_ns = seen.offsets_ns.get(flow.client, (0, 0))[0]
             moments += timeline.of_flow(flow.name, flow.client, result, offset_ns, zero_ns)
+        moments += timeline.of_wire(times, NEAR_NS, zero_ns)
         return timeline.in_order(moments, TIMELINE_FROM_MS)
 
     def _plots(self, zero_ns: int, seen: Seen) -> list[dict[str, t.Any]]:

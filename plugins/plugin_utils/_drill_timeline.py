@@ -24,6 +24,8 @@ CHANGES = {
 # Silences of a flow that are worth a line: the longest ones, and none that is mere jitter.
 GAP_MS_MIN = 20.0
 GAPS_MAX = 5
+# Roles that flap for a minute are not to drown all else.
+PASSAGES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,43 @@ def of_flow(
     return found
 
 
+def of_wire(times: t.Mapping[str, t.Sequence[int]], near_ns: int, zero_ns: int) -> list[Moment]:
+    """When each node's packets began to come and when they ended, as the hosts saw it.
+
+    A pause of `near_ns` parts them; what is before the fault is not told, nor the end of it all.
+    """
+    found = []
+    over_ns = max((theirs[-1] for theirs in times.values()), default=0)
+    for node, theirs in times.items():
+        begins, ends = [], []
+        for before, at, after in zip([0, *theirs], theirs, [*theirs[1:], over_ns], strict=False):
+            if at - before > near_ns:
+                begins.append(at)
+            if after - at > near_ns:
+                ends.append(at)
+        for moments, word in ((begins, "first"), (ends, "last")):
+            told = [(at - zero_ns) / 1e6 for at in moments if at >= zero_ns][:PASSAGES_MAX]
+            text = f"{word} packet through {node}"
+            found += [Moment(round(ms, 1), "wire", "traffic", text) for ms in told]
+    return found
+
+
 def in_order(moments: t.Iterable[Moment], from_ms: float) -> list[Moment]:
     """All moments from a little before the fault on, the earliest first."""
     return sorted(
         (moment for moment in moments if moment.ms >= from_ms), key=lambda moment: moment.ms
     )
+
+
+def was_active(said: t.Iterable[t.Mapping[str, t.Any]], offset_ns: int, zero_ns: int) -> bool:
+    """Whether a node was active at some moment since the fault."""
+    role = ""
+    for each in said:
+        if "state" in each:
+            if each["at_ns"] + offset_ns > zero_ns and role == "active":
+                return True
+            role = each["state"]["role"]
+    return role == "active"
 
 
 def lanes(

@@ -25,7 +25,8 @@ PROBES = {
     "bulk": "tcp_bulk.py",
     "connects": "tcp_connects.py",
 }
-SECONDS_MAX = 300
+# A late echo or probe looks like a silence of what lies between them.
+LATE_MS = 10.0
 
 
 @dataclass
@@ -46,12 +47,18 @@ class Traffic:
     """All probes of one drill."""
 
     def __init__(
-        self, request: Request, sessions: t.Mapping[str, Session], macs: t.Sequence[str]
+        self,
+        request: Request,
+        sessions: t.Mapping[str, Session],
+        macs: t.Sequence[str],
+        seconds: float,
     ) -> None:
+        """`seconds` are the bound of everything, should nobody end it."""
         self._request = request
         self._sessions = sessions
         self._macs = list(macs)
-        self._servers: list[Program] = []
+        self._seconds = f"{seconds:g}"
+        self._servers: dict[str, Program] = {}
         self._probes: dict[str, Program] = {}
         self._taps: dict[str, Program] = {}
         self.seen = Seen()
@@ -69,7 +76,7 @@ class Traffic:
         for host in hosts:
             self.seen.offsets_ns[host] = clock_offset_ns(self._sessions[host], self._request.python)
         for server in sorted({flow.server for flow in flows}):
-            self._servers.append(self._echo(server, [f for f in flows if f.server == server]))
+            self._servers[server] = self._echo(server, [f for f in flows if f.server == server])
         for host in hosts:
             self._tap(host)
         for flow in flows:
@@ -90,13 +97,15 @@ class Traffic:
                     f"{' and '.join(map(str, sorted(ports)))}, expected one to_port for each kind."
                 )
             words += [option, str(next(iter(ports), 0))]
-        program = self._start(server, "echo.py", *words, "--seconds", str(SECONDS_MAX))
+        program = self._start(server, "echo.py", *words, "--seconds", self._seconds)
         program.wait_ready()
         return program
 
     def _tap(self, host: str) -> None:
         """Listen on the wire; a host where that is not allowed is named, and goes without."""
-        tap = self._start(host, "wire_tap.py", *self._macs, "--seconds", str(SECONDS_MAX))
+        own = ",".join(self._request.own_addresses)
+        words = [*self._macs, "--own", own, "--seconds", self._seconds]
+        tap = self._start(host, "wire_tap.py", *words)
         try:
             tap.wait_ready(10)
         except DrillError as problem:
@@ -106,7 +115,7 @@ class Traffic:
         self._taps[host] = tap
 
     def _probe(self, flow: Flow) -> Program:
-        words = [flow.address, str(flow.port), "--seconds", str(SECONDS_MAX)]
+        words = [flow.address, str(flow.port), "--seconds", self._seconds]
         if flow.kind in ("udp", "connects"):
             words += ["--rate", f"{flow.rate:g}"]
         if flow.kind == "tcp":
@@ -129,10 +138,22 @@ class Traffic:
 
     def finish(self) -> Seen:
         """End the probes first, then the taps, then the echoes."""
+        early = [name for name, probe in self._probes.items() if probe.ended or probe.result]
+        for probe in self._probes.values():
+            probe.let_end()
         for name, probe in self._probes.items():
             found = probe.finish()
             if not found:
                 self.seen.unseen.append(f"The flow {name} told no result: its host is gone.")
+            elif name in early and not found.get("error"):
+                self.seen.unseen.append(
+                    f"The flow {name} ended before the drill did: nothing was measured after it."
+                )
+            elif found.get("send_gap_ms", 0.0) > LATE_MS:
+                self.seen.unseen.append(
+                    f"The probe of {name} was late with a request by up to "
+                    f"{found['send_gap_ms']:g} ms; that is not counted as silence."
+                )
             self.seen.flows[name] = found
         for host, tap in self._taps.items():
             found = tap.finish()
@@ -140,11 +161,23 @@ class Traffic:
                 self.seen.taps[host] = found
             else:
                 self.seen.unseen.append(f"The tap at {host} told no result.")
+            if found.get("missed"):
+                self.seen.unseen.append(
+                    f"The tap at {host} missed {found['missed']} packets, and perhaps moments in "
+                    "which both nodes were active."
+                )
+        for host, server in self._servers.items():
+            late_ms = server.finish().get("late_ms", 0.0)
+            if late_ms > LATE_MS:
+                self.seen.unseen.append(
+                    f"The echo at {host} was late with an answer by up to {late_ms:g} ms, which "
+                    "silences have in them."
+                )
         self.close()
         return self.seen
 
     def close(self) -> None:
         """End whatever still runs."""
-        for program in [*self._probes.values(), *self._taps.values(), *self._servers]:
+        for program in [*self._probes.values(), *self._taps.values(), *self._servers.values()]:
             program.close()
-        self._probes, self._taps, self._servers = {}, {}, []
+        self._probes, self._taps, self._servers = {}, {}, {}

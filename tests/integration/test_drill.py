@@ -21,7 +21,13 @@ from tests.integration import deployment, steps
 from tests.lab import Lab
 from tests.lab.plan import NODES, ROOT
 
+FAULT = ("netdev", "amaranten_ha_drill")
 LOCK = "/run/amaranten-ha-drill.lock"
+# No inventory knows these: what a drill takes away it must bring back itself.
+ROUTES = {
+    "-4": ("192.0.2.0/24", "via", "198.51.100.100"),
+    "-6": ("2001:db8:99::/64", "via", "2001:db8:51::100"),
+}
 BROWSER = "chromium"
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -76,13 +82,21 @@ def test_bad_requests_are_refused_in_a_sentence(
 def test_a_second_drill_is_refused_while_one_holds_the_pair(pair: Lab) -> None:
     steps.ready(pair)
     before = steps.epoch(pair)
+    # A fault of that other drill would be drift: the lock is asked first.
+    pair.node("fw-b").run(["nft", "add", "table", *FAULT])
     # It holds the lock until its standard input is closed, which leaving the block does.
     with pair.node("fw-a").popen(["flock", "-x", LOCK, "cat"], stdin=subprocess.PIPE):
         steps.until("the lock is held", lambda: locked(pair))
         done = drill(pair, "-e", "drill=crash")
+        drift = deployment.play(pair, "drift")
+    pair.node("fw-b").run(["nft", "delete", "table", *FAULT])
     steps.until("the lock is free again", lambda: not locked(pair))
     assert done.returncode == 2
     assert "Another drill of this pair is under way" in done.stdout
+    assert "amaranten_ha_drill" not in done.stdout
+    # Who looks for drift at this moment is told why there is some.
+    assert drift.code == 2
+    assert "Another drill of this pair is under way" in drift.output
     assert steps.epoch(pair) == before
 
 
@@ -137,17 +151,40 @@ def test_a_controller_that_was_killed_leaves_a_whole_pair_for_the_next_drill(pai
     steps.until("the lock is free", lambda: not locked(pair), 5)
     steps.until("the node has undone the fault by itself", lambda: not broken(pair, cut), 20)
     assert steps.ready(pair) == holder
+    for family, route in ROUTES.items():
+        pair.node(holder).run(["ip", family, "route", "add", *route])
     before = addressing(pair, holder)
-    done = drill(pair, "-e", "drill=link", "-e", "drill_interface=wan")
+    words = ("-e", "drill=link", "-e", "drill_interface=wan", "-e", "drill_drift=false")
+    done = drill(pair, *words)
     assert done.returncode == 0, done.stdout
+    assert "the fault took effect" in done.stdout
     assert steps.ready(pair) == holder
-    assert addressing(pair, holder) == before
+    # An address that came back is tentative at first.
+    steps.until("addresses and routes are back", lambda: addressing(pair, holder) == before, 10)
+    for family, route in ROUTES.items():
+        pair.node(holder).run(["ip", family, "route", "delete", *route])
+
+
+def test_a_fault_that_ended_early_fails_the_drill(pair: Lab) -> None:
+    holder = steps.ready(pair)
+    cut = steps.other(holder)
+    command = [str(deployment.PLAYBOOK), "-i", str(pair.inventory), "playbooks/drill.yml"]
+    with subprocess.Popen(
+        [*command, "-e", "drill=sync_cut", "-e", "drill_drift=false", "-e", "drill_seconds=6"],
+        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    ) as controller:  # fmt: skip
+        steps.until("the fault is there", lambda: broken(pair, cut), 60)
+        pair.node(cut).run(["nft", "delete", "table", *FAULT])
+        said, _nothing = controller.communicate(timeout=120)
+    assert controller.returncode == 2
+    assert f"the fault took effect: it is not seen to work on {cut}" in said
+    assert steps.ready(pair) == holder
 
 
 def broken(lab: Lab, node: str) -> bool:
     """Whether the table of a fault is on a node."""
-    command = ["nft", "list", "table", "netdev", "amaranten_ha_drill"]
-    return lab.node(node).run(command).returncode == 0
+    return lab.node(node).run(["nft", "list", "table", *FAULT]).returncode == 0
 
 
 def tree(pid: int) -> list[int]:

@@ -22,6 +22,7 @@ HEART = "/run/amaranten-ha/heart.sock"
 LOCK = "/run/amaranten-ha-drill.lock"
 PACKET = 1 << 20
 EVERY_S = 0.05
+LOCK_S = 1.0
 ASK_EVENTS_S = 0.5
 
 
@@ -70,14 +71,19 @@ def say(kind, value, at_ns):
 
 
 def lock(holder):
-    """Take the lock of drills, or end and say who has it."""
+    """Take the lock of drills, or end and say who has it; who only asks has it for a moment."""
     file = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        other = os.read(file, 200).decode("utf-8", "replace")
-        print(json.dumps({"locked": other}), flush=True)
-        sys.exit(3)
+    deadline = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                other = os.read(file, 200).decode("utf-8", "replace")
+                print(json.dumps({"locked": other}), flush=True)
+                sys.exit(3)
+            time.sleep(0.05)
     os.ftruncate(file, 0)
     os.pwrite(file, holder.encode(), 0)
     return file

@@ -6,15 +6,25 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_catalogue import BY_NAME
-from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_findings import judge, measure
+from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_findings import (
+    dual_active_ns,
+    judge,
+    measure,
+    node_times,
+)
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_request import read
+from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_timeline import of_wire
 
 VANTAGE = {
     "desk": {"vantage_side": "client"},
     "web": {"vantage_side": "server", "vantage_addresses": ["198.51.100.100"]},
 }
 FLOW = {"from": "desk", "to": "web", "address": "198.51.100.100"}
-UDP = {"silence_ms": 220.0, "packets_lost": 210, "sent": 3000, "answered": 2790}
+UDP = {
+    "silence_ms": 220.0, "late_ms": 0.0, "send_gap_ms": 1.1, "packets_lost": 210, "sent": 3000,
+    "answered": 2790,
+}  # fmt: skip
+MS = 1_000_000
 
 
 def asked(vantage=None, **arguments):
@@ -28,7 +38,7 @@ def asked(vantage=None, **arguments):
 
 def failed(flows, kinds, budget=None):
     """The names of the checks that fail after a crash that moved the role."""
-    found = measure(flows, kinds, {}, {}, {})
+    found = measure(flows, kinds, None)
     checks = judge(BY_NAME["crash"], budget or {}, found, ("fw-a", "fw-b"), True, 1.0)
     return [check.name for check in checks if not check.ok]
 
@@ -83,6 +93,16 @@ def test_a_flow_that_worked_is_judged_by_its_silence():
     assert failed({"nat": UDP}, {"nat": "udp"}, {"silence_ms": 200}) == ["silence_ms"]
 
 
+@pytest.mark.parametrize(
+    ("silence_ms", "late_ms", "fails"), [(60.0, 30.0, []), (90.0, 30.0, ["silence_ms"])]
+)
+def test_a_silence_in_which_the_probe_was_late_passes_only_if_all_of_it_does(
+    silence_ms, late_ms, fails
+):
+    flow = {**UDP, "silence_ms": silence_ms, "late_ms": late_ms}
+    assert failed({"nat": flow}, {"nat": "udp"}, {"silence_ms": 100}) == fails
+
+
 @pytest.mark.parametrize("result", [{}, {**UDP, "silence_ms": 0.0, "answered": 0}])
 def test_a_flow_that_carried_nothing_fails_the_drill(result):
     assert failed({"nat": result}, {"nat": "udp"}) == ["traffic"]
@@ -91,3 +111,54 @@ def test_a_flow_that_carried_nothing_fails_the_drill(result):
 def test_a_limit_that_was_asked_for_and_not_measured_fails_the_drill():
     assert failed({}, {}, {"silence_ms": 50}) == ["silence_ms"]
     assert failed({}, {}) == []
+
+
+def passed(begin_ms, end_ms):
+    """A packet each millisecond."""
+    return [at * MS for at in range(begin_ms, end_ms)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected_ms"),
+    [
+        (passed(0, 100), passed(103, 300), 0),
+        (passed(0, 300), passed(200, 500), 98),
+        (passed(0, 100) + [150 * MS + 1], passed(103, 300), 0),
+        (passed(0, 100) + passed(400, 500), passed(101, 399), 0),
+        (passed(0, 300), [], 0),
+    ],
+    ids=["hand-over", "both", "one stray packet", "there and back", "one alone"],
+)
+def test_both_are_active_while_each_passes_packets_between_those_of_the_other(
+    one, other, expected_ms
+):
+    found = dual_active_ns({"fw-a": one, "fw-b": other}, 0)
+    assert abs(found / MS - expected_ms) <= 2
+
+
+def test_an_overlap_within_the_blur_of_the_clocks_is_none():
+    times = {"fw-a": passed(0, 100), "fw-b": passed(95, 300)}
+    assert dual_active_ns(times, 0) > 0
+    assert dual_active_ns(times, 10 * MS) == 0
+
+
+def test_packets_of_a_node_are_put_together_on_one_clock():
+    taps = {
+        "desk": {"nodes": {"02:a": {"packets": 3, "from_ns": 5 * MS, "after_us": [1000, 2000]}}},
+        "web": {
+            "nodes": {
+                "02:aa": {"packets": 1, "from_ns": 1 * MS, "after_us": []},
+                "02:b": {"packets": 0, "from_ns": 0, "after_us": []},
+            }
+        },
+    }
+    nodes = {"02:a": "fw-a", "02:aa": "fw-a", "02:b": "fw-b"}
+    times, blur_ns = node_times(taps, {"desk": (100, 7), "web": (5 * MS, 3)}, nodes)
+    assert times == {"fw-a": [5 * MS + 100, 6 * MS, 6 * MS + 100, 8 * MS + 100]}
+    assert blur_ns == 7
+
+
+def test_the_first_packet_through_a_node_is_a_moment():
+    times = {"fw-a": passed(0, 110), "fw-b": passed(330, 900)}
+    told = [(each.ms, each.text) for each in of_wire(times, 100 * MS, 100 * MS)]
+    assert told == [(9.0, "last packet through fw-a"), (230.0, "first packet through fw-b")]
