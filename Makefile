@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help venv agent packages test-packages lab lab-down lab-status demo test test-fast test-kernels test-lab test-boundaries soak sim sim-exhaustive transcripts bench-gate \
+.PHONY: help venv agent packages test-packages lab lab-down lab-status demo test test-fast test-kernels test-lab test-boundaries test-drills soak sim sim-exhaustive transcripts bench-gate \
 	bench bench-failover bench-sync bench-tables bench-packages bench-pairs lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -66,6 +66,10 @@ test-lab: venv agent test-packages ## deploy, failover, return, switchover, leas
 test-boundaries: venv agent test-packages ## the controller dies at every boundary of upgrade, rotation, rules; hours (K=upgrade BOUNDARIES=12,30-33)
 	@tools/apt-need lab
 	@BOUNDARIES="$(BOUNDARIES)" $(pytest) -v -s tests/integration/every_boundary.py $(if $(K),-k $(K))
+
+test-drills: venv agent test-packages ## every drill RUNS times beside an independent probe, and disturbed in each way; hours
+	@tools/apt-need lab
+	@$(python) -m tests.drills $(if $(RUNS),--runs $(RUNS)) $(prefix) $(if $(KEEP),--keep)
 
 bench-gate: venv ## what gate and heart cost: forwarding rate, processor, memory, a flood, the start
 	@$(python) -m tests.costs $(CELLS)
