@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import multiprocessing
 import os
 import shlex
 import signal
@@ -78,8 +79,8 @@ class ActionModule(ActionBase):
             result.update(failed=True, msg=str(refusal))
             return result
         previous = {number: signal.signal(number, interrupted) for number in ENDINGS}
-        end_with_parent()
         try:
+            end_with_parent()
             result.update(self.drill(asked, hosts, vantage))
         except (DrillError, BrokenOffError) as problem:
             result.update(failed=True, msg=str(problem))
@@ -236,6 +237,9 @@ def end_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        parent = multiprocessing.parent_process()
+        if parent is not None and parent.pid != os.getppid():
+            raise BrokenOffError("The drill was broken off: its play is gone.")
 
 
 def interrupted(number: int, frame: object) -> None:

@@ -109,26 +109,33 @@ class DrillNode:
         watcher.keep_telling(SIGN_S)
 
     def watched_again(self, holder: str, lasts_s: float, seconds: float, timeout_s: float) -> None:
-        """Come back to a node whose session has ended, as soon as it answers."""
+        """Wait until it answers and is watched, over a new session if the old one has ended.
+
+        One that was only out of reach for a while may still be watched, and locked, by us.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
-            if isinstance(self.session, SshSession) and not self.session.alive():
-                self.session.close()
-                try:
-                    self.session = open_session(self.name, self._variables)
-                except DrillError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(1)
-                    continue
+            problem = DrillError(f"{self.name} does not answer.")
             try:
-                self.watch(holder, lasts_s, seconds)
-            except DrillError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(1)
-                continue
-            return
+                gone = isinstance(self.session, SshSession) and not self.session.alive()
+                if gone:
+                    self.session.close()
+                    self.session = open_session(self.name, self._variables)
+                if gone or not self.watched:
+                    self.watch(holder, lasts_s, seconds)
+                    return
+                if self.status():
+                    return
+            except DrillError as found:
+                problem = found
+            if time.monotonic() > deadline:
+                raise problem
+            time.sleep(1)
+
+    @property
+    def watched(self) -> bool:
+        """Whether a watcher is at work there, as far as is known here."""
+        return bool(self.watchers) and not self.watchers[-1][0].ended
 
     def in_container(self) -> bool:
         """Whether its kernel is not its own."""

@@ -155,7 +155,7 @@ class DrillRun:
         self._fault = None
         if self._drill.name == "power":
             for node in self._nodes.values():
-                if not node.status():
+                if not node.status() or not node.watched:
                     try:
                         node.watched_again(self._holder, self._lasts_s, self._bound_s, POWER_S)
                     except DrillError as problem:
