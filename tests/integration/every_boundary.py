@@ -117,16 +117,16 @@ def test_rules_there_and_back(pair: Lab) -> None:
     holder, epoch = steps.ready(pair), steps.epoch(pair)
     path = template(pair, "there", with_rule("udp dport 4004 accept"))
     # What died must end soon, and what did not must get to its end on a busy machine.
-    short = ("-e", "ha_hold_s=20", "-e", "ha_rollback_s=20")
+    short = ("-e", "ha_hold_s=45", "-e", "ha_rollback_s=20")
 
     def alike() -> None:
         over = [lambda n=node: phase(pair, n) not in PENDING for node in NODES]
-        steps.until("no trial any more", lambda: all(each() for each in over), 90)
+        steps.until("no trial any more", lambda: all(each() for each in over), 150)
         found = {node: rules(pair)[node].count("udp dport 4004 accept") for node in NODES}
         assert set(found.values()) in ({0}, {2}), found
 
     def ended(wanted: Path | None, **options: int) -> Run:
-        run = change(pair, wanted, *short, **options)
+        run = change(pair, wanted, *(short if options else ()), **options)
         if not options:
             assert run.code == 0, run.end()
             said = rules(pair).values()
