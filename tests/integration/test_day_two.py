@@ -7,14 +7,15 @@ Each playbook runs as a process of its own, as an operator runs it. No test leav
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests.integration import steps
-from tests.integration.deployment import play
+from tests.integration.deployment import PLAYBOOK, play
 from tests.lab import Lab
-from tests.lab.plan import NODES
+from tests.lab.plan import NODES, ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +88,15 @@ def test_a_switchover_that_would_lose_something_is_refused_with_the_reason(pair:
             named = "active=fw-c" in arguments
             words = "'fw-c' was named" if named else f"the replica on {spare} is "
             assert words in run.output
+        # The module by itself asks until its time is over, and says why it was refused.
+        words = ["-m", "amaranten.ha.node_role", "-a", "state=passive wait_s=2"]
+        done = subprocess.run(
+            [PLAYBOOK.with_name("ansible"), "-i", pair.inventory, holder, *words],
+            cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stdout + done.stderr
+        said = f"{holder} is active after 2 s, expected passive: the replica on {spare} is "
+        assert said in done.stdout
         assert steps.active(pair) == holder
     finally:
         pair.node(spare).run(["systemctl", "start", steps.SYNC])
