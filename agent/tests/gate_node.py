@@ -25,9 +25,11 @@ TOKEN = b"amaranten-probe!"
 class Node:
     """The bench with the gate's service running, and the probes that tell what passes."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, served: bool = True) -> None:
+        """A node that is not served has no gate but what the test makes."""
         self.bench = bench
-        self.service = bench.service().ready()
+        if served:
+            bench.service().ready()
         self.reader = GateReader(bench.settings)
         self.wire = {name: bench.host(name) for name in gb.HOST}
         self.device = {name: bench.device(name) for name in gb.HOST}
@@ -134,14 +136,14 @@ class Node:
 
 
 @contextlib.contextmanager
-def running_node() -> Iterator[Node]:
+def running_node(served: bool = True) -> Iterator[Node]:
     """A node that is ready, on one processor; everything is removed afterwards."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     bench = Bench()
     try:
         bench.up()
-        yield Node(bench)
+        yield Node(bench, served)
     finally:
         bench.down()
         os.sched_setaffinity(0, before)

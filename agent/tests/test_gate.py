@@ -245,10 +245,16 @@ def test_nft_prints_the_gate_for_people(node: Node) -> None:
     text = node.bench.shell("nft list table netdev amaranten_ha").stdout
     flat = re.sub(r"\s+", " ", text)
     key = "meta mark & 0x00000000"
+    lease = "meta protocol & 0x0000 @lease accept comment"
+    most = (
+        f'meta protocol ip {lease} "this node forwards" '
+        f'meta l4proto != ipv6-icmp meta protocol ip6 {lease} "the same for IPv6"'
+    )
+    based = f"priority -500; policy accept; {most}"
     for part in (
         "flags owner",
-        'type filter hook ingress device "lan0" priority -500; policy accept; jump arriving }',
-        'type filter hook egress device "wan0" priority -500; policy accept; jump leaving }',
+        f'type filter hook ingress device "lan0" {based} jump arriving }}',
+        f'type filter hook egress device "wan0" {based} jump leaving }}',
         f"@nh,40,8 0x1 @nh,72,8 0x3-0x4 update @lease {{ {key} timeout 1s404ms }} "
         f"update @voice {{ {key} timeout 1s404ms }} accept",
         f"update @lease {{ {key} timeout 104ms }} delete @voice {{ {key} }} accept",

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the gate costs a forwarded packet: the same packets with it and without, by turns.
 
+And what no gate at these two hooks can save: base chains of the same place without a rule.
+
 A host on lan sends small datagrams to one on wan; the node forwards them through a ruleset with
 connection tracking and NAT. Sending, forwarding and receiving are one process's work inside the
 kernel, so its processor time is counted and other work on the machine is not. What sending alone
@@ -54,6 +56,17 @@ table netdev void {
 """
 
 
+FLOOR = (
+    "table netdev floor {\n"
+    + "\n".join(
+        f'chain {hook}_{device} {{ type filter hook {hook} device "{device}" priority -500; }}'
+        for device in ("lan0", "wan0")
+        for hook in ("ingress", "egress")
+    )
+    + "\n}"
+)
+
+
 class Road:
     """A node between two hosts, with a switch for the gate."""
 
@@ -80,6 +93,11 @@ class Road:
             self._channel.transact([nft.delete_table()])
             self._channel.close()
             self._channel = None
+
+    def floor(self, wanted: bool) -> None:
+        """Put chains without a rule at the gate's hooks; or take them away."""
+        rules = FLOOR if wanted else "delete table netdev floor"
+        self._bench.shell(f"nft -f - <<'EOF'\n{rules}\nEOF")
 
     def void(self, wanted: bool) -> None:
         """Have everything dropped on arrival; or not."""
@@ -109,29 +127,49 @@ def _used_ns() -> int:
 
 
 def measure(rounds: int) -> dict[str, object]:
-    """Return nanoseconds for each packet: sending alone, without the gate, with it."""
+    """Return nanoseconds for each packet: sending alone, without the gate, empty hooks, with it.
+
+    Each of the latter two lies between two of "without", and is compared with their mean.
+    """
     bench = Bench()
-    found: dict[str, list[float]] = {"sending": [], "without": [], "with": []}
+    found: dict[str, list[float]] = {"sending": [], "without": [], "floor": [], "with": []}
+    more: dict[str, list[float]] = {"floor": [], "with": []}
     try:
         bench.up()
         road = Road(bench)
+        put = {"floor": road.floor, "with": road.gate}
         for number in range(rounds):
-            for case in ("without", "with") if number % 2 else ("with", "without"):
-                road.gate(case == "with")
-                found[case].append(road.ns_per_packet())
-                road.gate(False)
+            before = road.ns_per_packet()
+            for case in ("floor", "with") if number % 2 else ("with", "floor"):
+                put[case](True)
+                value = road.ns_per_packet()
+                put[case](False)
+                after = road.ns_per_packet()
+                found[case].append(value)
+                found["without"].append(after)
+                more[case].append(value - (before + after) / 2)
+                before = after
             road.void(True)
             found["sending"].append(road.ns_per_packet(False))
             road.void(False)
     finally:
         bench.down()
     middle = {case: statistics.median(values) for case, values in found.items()}
-    bare, gated = (middle[case] - middle["sending"] for case in ("without", "with"))
+    bare = middle["without"] - middle["sending"]
+    cost = {case: statistics.median(values) for case, values in more.items()}
     return {
         "rounds": rounds,
         "packets": PACKETS,
         "ns": {case: [round(value) for value in values] for case, values in found.items()},
         "median_ns": {case: round(value) for case, value in middle.items()},
-        "gate_ns": round(gated - bare),
-        "rate_lost_percent": round(100 * (1 - bare / gated), 1),
+        "more_ns": {case: [round(value) for value in values] for case, values in more.items()},
+        "floor_ns": round(cost["floor"]),
+        "gate_ns": round(cost["with"]),
+        "floor_rate_lost_percent": _lost(bare, cost["floor"]),
+        "rate_lost_percent": _lost(bare, cost["with"]),
     }
+
+
+def _lost(bare_ns: float, more_ns: float) -> float:
+    """By how many percent the rate falls if each packet takes so much more."""
+    return round(100 * more_ns / (bare_ns + more_ns), 1)

@@ -2,8 +2,8 @@
 """The gate as data: from the pair's settings to the sets, chains and rules of one netdev table.
 
 `io.gate` enters with a `Plan`, gives `table()` to the kernel, and `gate_compare` tells whether
-what was read back is the same. Every device has two base chains of one rule each, which jump to the
-common chains: so the table's size does not depend on the number of interfaces. Nothing is ever
+what was read back is the same. Every device has two base chains of three rules each: what most
+packets of an active node need, and a jump to the common chains for the others. Nothing is ever
 decided here about roles: heart's own frames, on their way out, are what opens and closes the gate.
 
 The gate fails closed. Without the lease nothing enters that is not for this node, and nothing
@@ -137,7 +137,7 @@ def table(plan: Plan) -> Table:
         Chain("leaving", _leaving()),
     )
     based = tuple(
-        Chain(f"{way}_{port.name}", (Rule((Verdict(Code.JUMP, way),)),), hook, port.device)
+        Chain(f"{way}_{port.name}", (*_most(), Rule((Verdict(Code.JUMP, way),))), hook, port.device)
         for port in plan.ports
         for way, hook in (("arriving", Hook.INGRESS), ("leaving", Hook.EGRESS))
     )
@@ -206,11 +206,16 @@ def _with_voice() -> tuple[Rule, ...]:
 
 
 def _most() -> tuple[Rule, ...]:
-    """The way of most packets of an active node, first; no other rule would drop these."""
-    no_nd = *_protocol(_IP6), *_not(Meta(MetaKey.L4PROTO), b"\x3a")
+    """The way of most packets of an active node, first; no other rule would drop these.
+
+    A packet costs what its rules cost (docs/figures.md). So these stand in the base chains, and the
+    constant is made of the protocol that was just compared: nothing has to be loaded for it.
+    """
+    no_nd = *_not(Meta(MetaKey.L4PROTO), b"\x3a"), *_protocol(_IP6)
+    lease = Mask(bytes(4)), Lookup(LEASE)
     return (
-        Rule((*_protocol(_IP), *_has(LEASE), _ACCEPT), "this node forwards"),
-        Rule((*no_nd, *_has(LEASE), _ACCEPT), "the same for IPv6"),
+        Rule((*_protocol(_IP), *lease, _ACCEPT), "this node forwards"),
+        Rule((*no_nd, *lease, _ACCEPT), "the same for IPv6"),
     )
 
 
@@ -298,7 +303,6 @@ def _arriving() -> tuple[Rule, ...]:
     multicast = Mask(b"\xe0\0\0\0"), Compare(Relation.EQUAL, b"\xe0\0\0\0")
     ip, ip6 = _protocol(_IP), _protocol(_IP6)
     return (
-        *_most(),
         *_tagged(),
         Rule(
             (*_protocol(_ARP), *request, _ARP_TARGET, Lookup(SHARED4), _need_voice()),
@@ -322,7 +326,6 @@ def _leaving() -> tuple[Rule, ...]:
     arp, ip, ip6 = _protocol(_ARP), _protocol(_IP), _protocol(_IP6)
     router = *_icmp6(134), *_not(_RA_LIFETIME, bytes(2))
     return (
-        *_most(),
         Rule((*_protocol(ETHERTYPE.to_bytes(2)), Verdict(Code.GOTO, "heartbeat"))),
         *_tagged(),
         Rule((*arp, _ARP_SENDER, Lookup(OWN4), _ACCEPT), "ARP of this node"),
