@@ -154,8 +154,7 @@ class Heart:
         self._beat(now_ns)
         for probe in self._node.probes(now_ns):
             self._port(probe.link).ask(probe)
-        if self._node.role in _HOLDERS and self._announcer.due(now_ns):
-            self._announce()
+        self._announce_if_due(now_ns)
         self._keep_up(now_ns)
         due_ns = [self._beat_due_ns, self._gate_due_ns, self._node.due_ns(now_ns)]
         due_ns += [self._announcer.next_ns(self._beat_due_ns), self._leave_ns or self._beat_due_ns]
@@ -247,6 +246,7 @@ class Heart:
             self._say_all(self._addresses.take_off(self._shared()))
         elif action is Action.ANNOUNCE:
             self._announcer.begin(now_ns)
+            self._announce_if_due(now_ns)
 
     def _after(self, rule: Rule, before: Role) -> None:
         node = self._node
@@ -309,9 +309,11 @@ class Heart:
             peer_mac = None if silent else self._node.pulse.links[link].peer_mac
             port.beat(self._node.message(link, kind), peer_mac)
 
-    def _announce(self) -> None:
-        for port in self._ports:
-            port.announce()
+    def _announce_if_due(self, now_ns: int) -> None:
+        """A take-over enters before it is told or followed: until then hosts send to the dead."""
+        if self._node.role in _HOLDERS and self._announcer.due(now_ns):
+            for port in self._ports:
+                port.announce()
 
     def _shared(self) -> list[tuple[int, bytes]]:
         return [address for port in self._ports for address in port.shared]

@@ -14,6 +14,7 @@ since a stranger's answer must not be able to take the firewall off its network.
 
 The actions of a rule are in the order that is safe when the node dies between any two of them: a
 claim leaves before an address is put on, and a gate is closed before an address is taken off.
+Whoever follows a dead peer announces before it puts the addresses on: hosts wait for that word.
 Only a hand-over lingers: a node that yields may have been fenced, and must not open its gate again.
 """
 
@@ -143,6 +144,9 @@ class Rule:
 
 _HANDED_OVER = (Action.LINGER, Action.ADDRESSES_OFF)
 _TAKE_OVER = (Action.CLAIM, Action.ADDRESSES_ON, Action.ANNOUNCE)
+_STEP_IN = (Action.CLAIM, Action.ANNOUNCE, Action.ADDRESSES_ON)
+"""Nobody forwards now. What passes through needs the gate and the announcement, no address; and
+the kernel may keep whoever puts one on waiting for as long as others change the network."""
 _RESUME = (Action.CLAIM, Action.ANNOUNCE)
 """Announced, too: cut off from us, the peer may have had the addresses and lost them meanwhile."""
 _CLOSE = (Action.CLOSE_GATE, Action.ADDRESSES_OFF)
@@ -315,10 +319,10 @@ RULES: tuple[Rule, ...] = (
     Rule(_START, lambda v: v.resumable is False, Role.STARTING, "not resumed", _CLOSE),
     Rule(_START, _peer_active, Role.PASSIVE, "peer is active", ()),
     Rule(_WAITING, _is_elected, Role.ACTIVE, "elected", _TAKE_OVER),
-    Rule(_PASSIVE, _peer_restarted, Role.ACTIVE, "peer lost: agent restarted", _TAKE_OVER),
-    Rule(_PASSIVE, _peer_lost(Silence.AGENT), Role.ACTIVE, "peer lost: agent", _TAKE_OVER),
-    Rule(_PASSIVE, _peer_lost(Silence.MACHINE), Role.ACTIVE, "peer lost: machine", _TAKE_OVER),
-    Rule(_PASSIVE, _peer_lost(Silence.FAREWELL), Role.ACTIVE, "peer lost: farewell", _TAKE_OVER),
+    Rule(_PASSIVE, _peer_restarted, Role.ACTIVE, "peer lost: agent restarted", _STEP_IN),
+    Rule(_PASSIVE, _peer_lost(Silence.AGENT), Role.ACTIVE, "peer lost: agent", _STEP_IN),
+    Rule(_PASSIVE, _peer_lost(Silence.MACHINE), Role.ACTIVE, "peer lost: machine", _STEP_IN),
+    Rule(_PASSIVE, _peer_lost(Silence.FAREWELL), Role.ACTIVE, "peer lost: farewell", _STEP_IN),
     Rule(_START, _starts_isolated, Role.ACTIVE, "isolated start", _TAKE_OVER),
 )
 
