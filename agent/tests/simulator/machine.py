@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from amaranten_ha.core.announcer import Announcer
 from amaranten_ha.core.beat import Kind, Role
@@ -58,8 +58,7 @@ class Sent:
         return self.session, self.sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A frame in the receive ring, with the kernel's time of receipt."""
 
     at_ns: int
@@ -143,9 +142,10 @@ class Machine:
 
     def open_until_ns(self, now_ns: int, end_ns: int) -> int:
         """World time until which the gate is open within a stretch in which nothing happens."""
-        if not self.runs:
+        ends_ns = self.kernel.lease_until_ns - self._clock_ns
+        if ends_ns <= now_ns or not self.powered or self.frozen:
             return now_ns
-        return min(max(self.lease_ends_ns, now_ns), end_ns)
+        return ends_ns if ends_ns < end_ns else end_ns
 
     def forwards(self) -> bool:
         """Say whether traffic passes: the gate is open and the machine runs."""
@@ -251,11 +251,12 @@ class Machine:
 
     def due_ns(self) -> int:
         """World time at which this machine wants to run, if nothing arrives."""
-        if not self.runs:
+        if not self.powered or self.frozen:
             return NEVER_NS
-        if self.heart is None:
+        heart = self.heart
+        if heart is None:
             return self.starts_ns
-        if self.stopped:
+        if self.stalls and self.stalls[heart.session] > 0:
             return NEVER_NS
         return self.planned_ns + self._late_ns - self._clock_ns
 

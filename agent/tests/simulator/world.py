@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from amaranten_ha.core.beat import Replica, ReplicaState, Role
@@ -30,6 +31,12 @@ STREAM_NS = 2 * MS_NS
 """How long the stream of the replica takes from node to node."""
 BULK_NS = 100 * MS_NS
 """From a connected stream until the replica is complete."""
+
+
+@lru_cache(maxsize=64)
+def _synced(barrier: int, lag_ms: int) -> Replica:
+    """The usual answer of a sync; it is asked in every turn."""
+    return Replica(ReplicaState.SYNCED, barrier, 100, lag_ms, 1000)
 
 
 class World:
@@ -82,15 +89,19 @@ class World:
     def run_until(self, end_ns: int, done: Callable[[], bool] | None = None) -> bool:
         """Let time pass until an instant, or until it is done; say whether it is done."""
         first, second = self._pair
-        events = self._events
+        events, pop = self._events, heapq.heappop
+        first_due, second_due = first.due_ns, second.due_ns
         steps = 0
         with self.codec.running():
             while True:
                 if self._awake:
                     next_ns = self.now_ns
                 else:
-                    event_ns = events[0][0] if events else NEVER_NS
-                    next_ns = min(first.due_ns(), second.due_ns(), event_ns)
+                    next_ns = events[0][0] if events else NEVER_NS
+                    if (due_ns := first_due()) < next_ns:
+                        next_ns = due_ns
+                    if (due_ns := second_due()) < next_ns:
+                        next_ns = due_ns
                 if next_ns > end_ns:
                     self._pass(end_ns)
                     return False
@@ -101,7 +112,7 @@ class World:
                 if steps > STEPS_MAX:
                     raise Violation("busy", "an engine asks to be woken for ever in one instant")
                 while events and events[0][0] <= next_ns:
-                    _at, _count, call, arguments = heapq.heappop(events)
+                    _at, _count, call, arguments = pop(events)
                     call(*arguments)
                 awake, self._awake = self._awake, set()
                 for machine in (first, second):
@@ -268,7 +279,7 @@ class World:
             return Replica(ReplicaState.DISCONNECTED, machine.barrier)
         if self.now_ns - since_ns < BULK_NS and since_ns > START_NS:
             return Replica(ReplicaState.BULK, machine.barrier)
-        return Replica(ReplicaState.SYNCED, machine.barrier, 100, self.lag_ns // MS_NS, 1000)
+        return _synced(machine.barrier, self.lag_ns // MS_NS)
 
     def push_barrier(self, giver: Machine, barrier: int) -> None:
         """Put a barrier behind the last change in the stream."""

@@ -6,10 +6,11 @@ The engine enters for every link of every beat. Nothing is remembered here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amaranten_ha.core import health
-from amaranten_ha.core.beat import ACTIVE_ROLES, Beat, Flag, Kind
+from amaranten_ha.core.beat import ACTIVE_ROLES, Beat, Flag, Floors, Kind
 from amaranten_ha.core.timing import MS_NS
 
 if TYPE_CHECKING:
@@ -34,10 +35,32 @@ def flags(node: Node) -> Flag:
     return Flag(said)
 
 
-def beat(node: Node, link: int, kind: Kind, now_ns: int) -> Beat:
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What a heartbeat says on every link alike, put together once."""
+
+    flags: Flag
+    active_ms: int
+    changes: tuple[tuple[int, int], ...]
+    floors: Floors
+    health: health.Health
+
+
+def common(node: Node, now_ns: int) -> Common:
+    """Return what the heartbeat that begins now says on all links."""
+    active_ns = now_ns - node.active_since_ns if node.role in ACTIVE_ROLES else 0
+    return Common(
+        flags=flags(node),
+        active_ms=active_ns // MS_NS,
+        changes=node.damper.told(now_ns),
+        floors=node.margins.floors(),
+        health=health.of(node, now_ns),
+    )
+
+
+def beat(node: Node, link: int, kind: Kind, alike: Common) -> Beat:
     """Return the heartbeat of a node for a link."""
     pulse, plan = node.pulse, node.plan
-    active_ns = now_ns - node.active_since_ns if node.role in ACTIVE_ROLES else 0
     return Beat(
         cluster=plan.cluster,
         node=plan.number,
@@ -46,7 +69,7 @@ def beat(node: Node, link: int, kind: Kind, now_ns: int) -> Beat:
         session=node.session,
         sequence=node.sequence,
         kind=kind,
-        flags=flags(node),
+        flags=alike.flags,
         # A claim is immutable: a higher epoch that was heard since must not be told as ours.
         epoch=node.claim.epoch if node.claim else node.epoch,
         last_active=node.last_active,
@@ -60,9 +83,9 @@ def beat(node: Node, link: int, kind: Kind, now_ns: int) -> Beat:
         version=plan.version,
         carrier=node.carrier_bits(),
         keys=node.accepted_keys,
-        active_ms=active_ns // MS_NS,
-        changes=node.damper.told(now_ns),
+        active_ms=alike.active_ms,
+        changes=alike.changes,
         margin=node.margins.links[link].margin(),
-        floors=node.margins.floors(),
-        health=health.of(node, now_ns),
+        floors=alike.floors,
+        health=alike.health,
     )

@@ -103,12 +103,12 @@ class Node:
         self.monitor = Monitor(plan)
         self.conflicts, self.alarms = Conflicts(plan.timing), Alarms(plan)
         self.dual: DualActive | None = None
-        self.resume = resume
-        self.nat_watch = NatWatch(plan.timing)
+        self.resume, self.nat_watch = resume, NatWatch(plan.timing)
         self._now_ns = now_ns
         self.active_seen_ns = self.first_carrier_ns = now_ns
         self.offer_since_ns = self._offer_attempts = self.yielded_ns = self.defended_ns = 0
         self.grace_until_ns = now_ns
+        self._alike: herald.Common | None = None
         self._unsure: tuple[int, int] | None = None
         self.margins = Margins(plan.timing, self._links, now_ns)
         self._prober = Prober(plan, self.pulse, self.margins, self.third_parties, now_ns)
@@ -370,8 +370,7 @@ class Node:
         """Return the kind of an ordinary heartbeat now."""
         if self._unsure is not None:
             sequence, since_ns = self._unsure
-            echoed = self.pulse.echo_sequence >= sequence
-            if not echoed and now_ns - since_ns < self.timing.dead_ms * MS_NS:
+            if self.pulse.echo_sequence < sequence and now_ns - since_ns < self.timing.dead_ms * MS_NS:
                 return Kind.UNSURE
             self._unsure = None
         return Kind.BEAT
@@ -379,10 +378,12 @@ class Node:
     def next_beat(self) -> None:
         """Begin a new heartbeat; all links carry the same sequence number."""
         self.sequence += 1
+        self._alike = None
 
     def message(self, link: int, kind: Kind) -> bytes:
         """Return the sealed heartbeat for a link, as of the turn's decision."""
-        return self._sealer.seal(encode(herald.beat(self, link, kind, self._now_ns)))
+        self._alike = self._alike or herald.common(self, self._now_ns)
+        return self._sealer.seal(encode(herald.beat(self, link, kind, self._alike)))
 
     def probes(self, now_ns: int) -> list[Probe]:
         """Return the questions that are due now; an active node asks nothing of its peer."""
@@ -390,10 +391,12 @@ class Node:
 
     def due_ns(self, now_ns: int) -> int:
         """Return when the engine wants to be asked again, at the latest."""
-        timing, active = self.timing, self.role in ACTIVE_ROLES
-        edges = [now_ns + timing.beat_ms * MS_NS, self._prober.due_ns(active)]
+        beat_ns, active = self.timing.beat_ms * MS_NS, self.role in ACTIVE_ROLES
+        due_ns, edges = now_ns + beat_ns, (self._prober.due_ns(active),)
         heard_ns = self.pulse.heard_ns
         if not active and heard_ns is not None:
-            edges += [heard_ns + 2 * timing.beat_ms * MS_NS]
-            edges += [heard_ns + timing.dead_ms * MS_NS]
-        return min(edge for edge in edges if edge > now_ns)
+            edges += (heard_ns + 2 * beat_ns, heard_ns + self.timing.dead_ms * MS_NS)
+        for edge_ns in edges:
+            if now_ns < edge_ns < due_ns:
+                due_ns = edge_ns
+        return due_ns
