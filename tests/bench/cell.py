@@ -142,6 +142,7 @@ def judged(
         "return_path_ms": max(back[name]["silence_ms"] for name in PATH),
         "return_existing_ms": back[STATEFUL]["silence_ms"],
         "return_lost": sum(each["lost"] for each in back.values()),
+        "return_stall_ms": max(send_gap_ms(rows, undo_ns, end_ns) for rows in flows.rows.values()),
         "stall_ms": max(
             send_gap_ms(rows, fault_ns - BEFORE_NS, undo_ns) for rows in flows.rows.values()
         ),

@@ -39,6 +39,15 @@ HEADS = (
     "machine stalled, ms",
     "failed cells",
 )
+BACK_HEADS = (
+    "contender",
+    "n",
+    "role moved again",
+    "path, ms",
+    "existing, ms",
+    "packets lost",
+    "machine stalled, ms",
+)
 OURS = ("metal", "fast", "virtual")
 
 
@@ -89,10 +98,10 @@ def back_table(cells: Sequence[Record]) -> str:
                     said(of(found, "return_path_ms")),
                     said(of(found, "return_existing_ms")),
                     said(of(found, "return_lost")),
+                    said(of(found, "return_stall_ms")),
                 )
             )
-    heads = ("contender", "n", "role moved again", "path, ms", "existing, ms", "packets lost")
-    return table(heads, rows) if rows else "Not measured yet."
+    return table(BACK_HEADS, rows) if rows else "Not measured yet."
 
 
 def cost_table(cells: Sequence[Record]) -> str:

@@ -145,7 +145,7 @@ class Machine:
         ends_ns = self.kernel.lease_until_ns - self._clock_ns
         if ends_ns <= now_ns or not self.powered or self.frozen:
             return now_ns
-        return ends_ns if ends_ns < end_ns else end_ns
+        return min(ends_ns, end_ns)
 
     def forwards(self) -> bool:
         """Say whether traffic passes: the gate is open and the machine runs."""

@@ -97,11 +97,8 @@ class World:
                 if self._awake:
                     next_ns = self.now_ns
                 else:
-                    next_ns = events[0][0] if events else NEVER_NS
-                    if (due_ns := first_due()) < next_ns:
-                        next_ns = due_ns
-                    if (due_ns := second_due()) < next_ns:
-                        next_ns = due_ns
+                    event_ns = events[0][0] if events else NEVER_NS
+                    next_ns = min(first_due(), second_due(), event_ns)
                 if next_ns > end_ns:
                     self._pass(end_ns)
                     return False

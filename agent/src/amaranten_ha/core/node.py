@@ -67,8 +67,7 @@ class Node:
         self.role = Role.STARTING
         self.reason = "started"
         self.since_ns = self.active_since_ns = now_ns
-        self.session = session
-        self.sequence = 0
+        self.session, self.sequence = session, 0
         self.last_active = last_active
         self.epoch = max(epoch, last_active, resume.epoch if resume else 0)
         self.claim: Claim | None = None
@@ -370,7 +369,8 @@ class Node:
         """Return the kind of an ordinary heartbeat now."""
         if self._unsure is not None:
             sequence, since_ns = self._unsure
-            if self.pulse.echo_sequence < sequence and now_ns - since_ns < self.timing.dead_ms * MS_NS:
+            echoed = self.pulse.echo_sequence >= sequence
+            if not echoed and now_ns - since_ns < self.timing.dead_ms * MS_NS:
                 return Kind.UNSURE
             self._unsure = None
         return Kind.BEAT
@@ -392,10 +392,10 @@ class Node:
     def due_ns(self, now_ns: int) -> int:
         """Return when the engine wants to be asked again, at the latest."""
         beat_ns, active = self.timing.beat_ms * MS_NS, self.role in ACTIVE_ROLES
-        due_ns, edges = now_ns + beat_ns, (self._prober.due_ns(active),)
+        due_ns, edges = now_ns + beat_ns, [self._prober.due_ns(active)]
         heard_ns = self.pulse.heard_ns
         if not active and heard_ns is not None:
-            edges += (heard_ns + 2 * beat_ns, heard_ns + self.timing.dead_ms * MS_NS)
+            edges += [heard_ns + 2 * beat_ns, heard_ns + self.timing.dead_ms * MS_NS]
         for edge_ns in edges:
             if now_ns < edge_ns < due_ns:
                 due_ns = edge_ns
