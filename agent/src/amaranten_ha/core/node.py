@@ -392,11 +392,8 @@ class Node:
     def due_ns(self, now_ns: int) -> int:
         """Return when the engine wants to be asked again, at the latest."""
         beat_ns, active = self.timing.beat_ms * MS_NS, self.role in ACTIVE_ROLES
-        due_ns, edges = now_ns + beat_ns, [self._prober.due_ns(active)]
+        edges = [now_ns + beat_ns, self._prober.due_ns(active)]
         heard_ns = self.pulse.heard_ns
         if not active and heard_ns is not None:
             edges += [heard_ns + 2 * beat_ns, heard_ns + self.timing.dead_ms * MS_NS]
-        for edge_ns in edges:
-            if now_ns < edge_ns < due_ns:
-                due_ns = edge_ns
-        return due_ns
+        return min([edge for edge in edges if edge > now_ns])
