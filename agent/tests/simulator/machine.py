@@ -142,10 +142,9 @@ class Machine:
 
     def open_until_ns(self, now_ns: int, end_ns: int) -> int:
         """World time until which the gate is open within a stretch in which nothing happens."""
-        ends_ns = self.kernel.lease_until_ns - self._clock_ns
-        if ends_ns <= now_ns or not self.powered or self.frozen:
+        if not self.powered or self.frozen:
             return now_ns
-        return min(ends_ns, end_ns)
+        return min(max(self.kernel.lease_until_ns - self._clock_ns, now_ns), end_ns)
 
     def forwards(self) -> bool:
         """Say whether traffic passes: the gate is open and the machine runs."""
