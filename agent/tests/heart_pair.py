@@ -14,7 +14,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from amaranten_ha.io.desk import ask
 
 PREFIX = "hp"
 LINKS = ("lan", "sync")
+DOOR = str(SOURCE / "amaranten_ha" / "__main__.py")
 DIGESTS = f'config = "{"1" * 16}"\nruleset = "{"2" * 16}"\n'
 _DETACHED = (
     "mount --bind /bin/true /usr/bin/systemctl 2>/dev/null || true;"
@@ -72,6 +73,8 @@ class Node:
         self.number, self.namespace, self.folder = number, namespace, folder
         self.name = f"fw-{'ab'[number - 1]}"
         self.cluster = cluster
+        self.program = [DOOR]
+        """What heart is started by, with its arguments; the other services come by the door."""
         folder.mkdir(parents=True, exist_ok=True)
         self.socket = folder / "heart.sock"
         self.log = folder / "heart.log"
@@ -98,7 +101,8 @@ class Node:
     def start(self, service: str, *more: str) -> subprocess.Popen[bytes]:
         """Start a service; its words go to a log of its own."""
         folder = self.folder
-        command = [sys.executable, "-I", str(SOURCE / "amaranten_ha" / "__main__.py"), service]
+        program = self.program if service == "heart" else [DOOR]
+        command = [sys.executable, "-I", *program, service]
         command += ["--config", str(folder / "agent.toml"), "--keys", str(folder / "keys.toml")]
         if service == "heart":
             command += ["--digests", str(folder / "digests.toml"), "--socket", str(self.socket)]
@@ -241,10 +245,14 @@ def remove_leftovers() -> None:
 
 
 @contextlib.contextmanager
-def running_pair(folder: Path, profile: str = "virtual") -> Iterator[Pair]:
+def running_pair(
+    folder: Path, profile: str = "virtual", program: Sequence[str] = (DOOR,)
+) -> Iterator[Pair]:
     """A pair that is settled; everything is removed afterwards."""
     remove_leftovers()
     pair = Pair(folder, profile)
+    for node in pair.nodes:
+        node.program = [*program]
     try:
         pair.up()
         yield pair
