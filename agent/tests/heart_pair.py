@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A pair of real hearts, with gate and stage, in two network namespaces joined by cables.
 
+Or by switches, one for each link, in a namespace of their own: there a cable can be moved.
+
 Tests of heart and the soak enter. There is no systemd: the services are started here, in the units'
 order, and end with this process. A mount namespace of their own keeps heart's `systemctl` from the
 machine's. Names begin with a prefix and this process's id; what a killed run left is removed first.
@@ -68,11 +70,17 @@ class Node:
     """One node: its namespace, its files, its services."""
 
     def __init__(
-        self, number: int, namespace: str, folder: Path, cluster: int, profile: str
+        self,
+        number: int,
+        namespace: str,
+        folder: Path,
+        cluster: int,
+        profile: str,
+        links: Sequence[str] = LINKS,
     ) -> None:
         self.number, self.namespace, self.folder = number, namespace, folder
         self.name = f"fw-{'ab'[number - 1]}"
-        self.cluster = cluster
+        self.cluster, self.links = cluster, links
         self.program = [DOOR]
         """What heart is started by, with its arguments; the other services come by the door."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +98,7 @@ class Node:
             cluster=self.cluster, profile=profile, own="ab"[self.number - 1], number=self.number,
             peer="ab"[peer - 1], peer_number=peer,
         )  # fmt: skip
-        for link, name in enumerate(LINKS, 1):
+        for link, name in enumerate(self.links, 1):
             text += _LINK.format(
                 name=name, link=link, net=71, number=self.number, peer_number=peer,
                 role="sync" if name == "sync" else "service",
@@ -183,26 +191,56 @@ class Node:
 class Pair:
     """Both nodes and the cables between them."""
 
-    def __init__(self, folder: Path, profile: str = "virtual", number: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        profile: str = "virtual",
+        number: int = 0,
+        links: Sequence[str] = LINKS,
+        switched: bool = False,
+    ) -> None:
         base = f"{PREFIX}{os.getpid()}n{number}"
         self.a, self.b = (
-            Node(index, f"{base}{letter}", folder / letter, 7 + number, profile)
+            Node(index, f"{base}{letter}", folder / letter, 7 + number, profile, links)
             for index, letter in ((1, "a"), (2, "b"))
         )
         self.nodes = (self.a, self.b)
+        self.links, self.switches = links, f"{base}s" if switched else ""
 
     def wire(self) -> None:
         """Make the namespaces and cables."""
-        batch(*(f"netns add {node.namespace}" for node in self.nodes))
+        batch(*(f"netns add {name}" for name in self._namespaces()))
         a, b = self.a.namespace, self.b.namespace
-        for name in LINKS:
-            batch(f"link add {name}0 type veth peer name {name}0 netns {b}", namespace=a)
+        for name in self.links:
+            if self.switches:
+                self._switch(name)
+            else:
+                batch(f"link add {name}0 type veth peer name {name}0 netns {b}", namespace=a)
         for node in self.nodes:
             lines = ["link set lo up"]
-            for link, name in enumerate(LINKS, 1):
+            for link, name in enumerate(self.links, 1):
                 address = f"10.71.{link}.{node.number}/24"
                 lines += [f"link set {name}0 up", f"addr add {address} dev {name}0"]
             batch(*lines, namespace=node.namespace)
+
+    def _namespaces(self) -> list[str]:
+        names = [node.namespace for node in self.nodes]
+        return [*names, self.switches] if self.switches else names
+
+    def _switch(self, link: str) -> None:
+        lines = [f"link add {link} type bridge", f"link set {link} up"]
+        for node in self.nodes:
+            port = f"{link}{node.number}"
+            lines += [
+                f"link add {port} type veth peer name {link}0 netns {node.namespace}",
+                f"link set {port} master {link}",
+                f"link set {port} up",
+            ]
+        batch(*lines, namespace=self.switches)
+
+    def plug(self, node: Node, link: str, switch: str) -> None:
+        """Put the cable of a node's interface into the switch of another one."""
+        batch(f"link set {link}{node.number} master {switch}", namespace=self.switches)
 
     def up(self) -> None:
         """Make everything and wait until one is active and the other one passive."""
@@ -232,8 +270,8 @@ class Pair:
         """Remove everything, in any state."""
         for node in self.nodes:
             node.end()
-        for node in self.nodes:
-            run("ip", "netns", "del", node.namespace, check=False)
+        for name in self._namespaces():
+            run("ip", "netns", "del", name, check=False)
 
 
 def remove_leftovers() -> None:
@@ -246,11 +284,15 @@ def remove_leftovers() -> None:
 
 @contextlib.contextmanager
 def running_pair(
-    folder: Path, profile: str = "virtual", program: Sequence[str] = (DOOR,)
+    folder: Path,
+    profile: str = "virtual",
+    program: Sequence[str] = (DOOR,),
+    links: Sequence[str] = LINKS,
+    switched: bool = False,
 ) -> Iterator[Pair]:
     """A pair that is settled; everything is removed afterwards."""
     remove_leftovers()
-    pair = Pair(folder, profile)
+    pair = Pair(folder, profile, links=links, switched=switched)
     for node in pair.nodes:
         node.program = [*program]
     try:

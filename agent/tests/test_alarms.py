@@ -79,6 +79,25 @@ def test_a_cable_in_the_wrong_switch_is_said_once_and_when_it_is_over(world: Sto
     assert world.roles() == (Role.ACTIVE, Role.PASSIVE)
 
 
+def test_a_link_on_which_the_peer_is_silent_is_asked_by_the_group(world: Story) -> None:
+    machine, peer = world.machines[2], world.machines[1].mac
+    node = machine.heart
+    assert isinstance(node, Node)
+    links = dict.fromkeys(node.pulse.links, peer)
+    assert node.pulse.destinations(machine.now_ns) == links
+    world.drop(1, 1)
+    world.run(node.timing.dead_ms // 2)
+    assert node.pulse.destinations(machine.now_ns) == links
+    world.run(node.timing.dead_ms)
+    assert node.pulse.destinations(machine.now_ns) == links | {1: None}
+    world.drop(1)
+    world.run(3 * node.timing.beat_ms)
+    assert node.pulse.destinations(machine.now_ns) == dict.fromkeys(links)
+    world.heal()
+    world.run(1000)
+    assert node.pulse.destinations(machine.now_ns) == links
+
+
 def test_a_cable_that_flaps_fills_no_journal(world: Story) -> None:
     alarms, node = Alarms(world.machines[2].plan), world.machines[2].heart
     assert isinstance(node, Node)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from gate_bench import batch, until
-from heart_pair import LINKS, Pair, running_pair
+from heart_pair import LINKS, Node, Pair, running_pair
 
 from tests.soak.counter import Counter
 from tests.soak.results import add_up, in_words
@@ -68,6 +68,37 @@ def test_crossed_cables_are_said_by_both_hearts(pair: Pair) -> None:
         kinds = [each["kind"] for each in node.ask({"op": "events"})["events"]]
         assert kinds.count("wiring") == 2
         assert node.status()["rejected"]["link"] > 2
+
+
+def test_cables_that_are_exchanged_in_service_are_said_by_both_hearts(tmp_path: Path) -> None:
+    with running_pair(tmp_path, links=("dmz", "lan", "sync"), switched=True) as pair:
+        before = [node.changes() for node in pair.nodes]
+        passive = pair.passive
+        pair.plug(passive, "lan", "dmz")
+        pair.plug(passive, "dmz", "lan")
+        for node, peer in ((pair.a, "fw-b"), (pair.b, "fw-a")):
+            alarms = [
+                f"alarm: a heartbeat of {peer} for {said} arrives here on {here}: "
+                for said, here in (("dmz", "lan"), ("lan", "dmz"))
+            ]
+            until(
+                lambda node=node, alarms=alarms: all(
+                    each in node.log.read_text() for each in alarms
+                ),
+                f"{node.name} says so",
+                15,
+            )
+        pair.plug(passive, "lan", "lan")
+        pair.plug(passive, "dmz", "dmz")
+        for node in pair.nodes:
+            until(lambda node=node: quiet(node), f"{node.name} hears every link again")
+        assert [node.changes() for node in pair.nodes] == before
+
+
+def quiet(node: Node) -> bool:
+    """Say whether a node hears its peer on every link."""
+    links = node.status()["links"].values()
+    return all(each["last_heard_ms"] is not None and each["last_heard_ms"] < 250 for each in links)
 
 
 def test_a_change_of_role_is_counted_by_the_soak_and_quiet_times_are_not(

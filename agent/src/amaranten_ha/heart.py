@@ -303,11 +303,10 @@ class Heart:
     def _send(self, kind: Kind) -> None:
         """Every frame is a heartbeat of its own: the peer refuses a number that it has heard."""
         self._node.next_beat()
-        silent = self._node.pulse.probing(time.monotonic_ns())
+        destinations = self._node.pulse.destinations(time.monotonic_ns())
         for port in self._ports:
             link = port.interface.link
-            peer_mac = None if silent else self._node.pulse.links[link].peer_mac
-            port.beat(self._node.message(link, kind), peer_mac)
+            port.beat(self._node.message(link, kind), destinations[link])
 
     def _announce_if_due(self, now_ns: int) -> None:
         """A take-over enters before it is told or followed: until then hosts send to the dead."""

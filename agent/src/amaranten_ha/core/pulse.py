@@ -170,6 +170,20 @@ class Pulse:
         """Say whether the peer has been silent for long enough to be probed."""
         return self.silent_ns(now_ns) >= SILENT_BEATS * self.timing.beat_ms * MS_NS
 
+    def destinations(self, now_ns: int) -> dict[int, bytes | None]:
+        """Return by link to which hardware address a heartbeat goes; None is the group.
+
+        Who falls silent on a link may sit behind another cable by now. There its kernel takes no
+        frame for the address of the interface that was here, and one for the group tells of it.
+        """
+        if self.probing(now_ns):
+            return dict.fromkeys(self.links)
+        since_ns = now_ns - self.timing.dead_ms * MS_NS
+        return {
+            link.number: link.peer_mac if (link.heard_ns or 0) > since_ns else None
+            for link in self.links.values()
+        }
+
     def silent_ns(self, now_ns: int) -> int:
         """How long nothing was heard of the peer on any link; a very long time if never."""
         return now_ns - self.heard_ns if self.heard_ns is not None else 1 << 62

@@ -76,7 +76,7 @@ class Port:
         return self._dropped
 
     def beat(self, message: bytes, peer_mac: bytes | None) -> None:
-        """Send a heartbeat: to the group, and once the peer was heard to its own MAC."""
+        """Send a heartbeat: to the group, and while the peer is heard to its own MAC."""
         if self.socket:
             data = ether.frame(peer_mac or GROUP_MAC, self.socket.mac, ETHERTYPE, message)
             self.socket.send(data)
