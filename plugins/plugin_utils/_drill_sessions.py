@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import shlex
+import socket
 import subprocess
 import threading
 import typing as t
@@ -144,7 +145,7 @@ class SshSession:
     def __init__(self, name: str, options: SshOptions) -> None:
         self.name = name
         self._options = options
-        self._client = connect(name, options)
+        self._client, self._proxy = connect(name, options)
 
     def start(self, command: str) -> SshChannel:
         """Start a command in a channel of its own."""
@@ -168,6 +169,8 @@ class SshSession:
     def close(self) -> None:
         """Close it."""
         self._client.close()
+        if self._proxy is not None:
+            end_proxy(self._proxy)
 
 
 class SshOptions:
@@ -237,8 +240,34 @@ class SshOptions:
         return [path for path in paths if os.path.isfile(path)]
 
 
-def connect(name: str, options: SshOptions) -> paramiko.SSHClient:
-    """A client that is connected, or a sentence."""
+def start_proxy(command: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """The command that leads to a host, behind a socket.
+
+    paramiko's own way, with pipes, does not see the end of the command while something is sent.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {command}"], stdin=theirs, stdout=theirs,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    return process, ours
+
+
+def end_proxy(process: subprocess.Popen[bytes]) -> None:
+    """End it, and leave no dead process behind."""
+    process.terminate()
+    try:
+        process.wait(2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def connect(
+    name: str, options: SshOptions
+) -> tuple[paramiko.SSHClient, subprocess.Popen[bytes] | None]:
+    """A client that is connected, and the command that leads there if one does; or a sentence."""
     import paramiko
 
     client = paramiko.SSHClient()
@@ -248,27 +277,33 @@ def connect(name: str, options: SshOptions) -> paramiko.SSHClient:
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
     proxy = options.proxy()
     only = options.options.get("identitiesonly", "no") == "yes"
-    try:
-        client.connect(
-            options.host,
-            port=options.port,
-            username=options.user or None,
-            password=str(options.password) if options.password else None,
-            key_filename=os.path.expanduser(options.key_file) if options.key_file else None,
-            allow_agent=not only,
-            look_for_keys=not only,
-            sock=paramiko.ProxyCommand(proxy) if proxy else None,  # type: ignore[arg-type]
-            timeout=CONNECT_S,
-            banner_timeout=CONNECT_S,
-            auth_timeout=CONNECT_S,
-        )
-    except (OSError, paramiko.SSHException, EOFError) as problem:
-        client.close()
-        raise DrillError(f"{name} cannot be reached over SSH: {problem}.") from problem
+    process, way = None, None
+    with contextlib.ExitStack() as undo:
+        undo.callback(client.close)
+        if proxy:
+            process, way = start_proxy(proxy)
+            undo.callback(end_proxy, process)
+        try:
+            client.connect(
+                options.host,
+                port=options.port,
+                username=options.user or None,
+                password=str(options.password) if options.password else None,
+                key_filename=os.path.expanduser(options.key_file) if options.key_file else None,
+                allow_agent=not only,
+                look_for_keys=not only,
+                sock=way,
+                timeout=CONNECT_S,
+                banner_timeout=CONNECT_S,
+                auth_timeout=CONNECT_S,
+            )
+        except (OSError, paramiko.SSHException, EOFError) as problem:
+            raise DrillError(f"{name} cannot be reached over SSH: {problem}.") from problem
+        undo.pop_all()
     transport = client.get_transport()
     if transport is not None:
         transport.set_keepalive(KEEPALIVE_S)
-    return client
+    return client, process
 
 
 AnySession = t.Union[LocalSession, SshSession]
