@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gate_bench import batch, until
+from gate_bench import DEADLINE_S, batch, until
 from heart_pair import LINKS, Node, Pair, running_pair
 
 from tests.soak.counter import Counter
@@ -54,15 +54,8 @@ def test_crossed_cables_are_said_by_both_hearts(pair: Pair) -> None:
             f"link set {old} down", f"link set {old} name {new}", f"link set {new} up",
             namespace=pair.b.namespace,
         )  # fmt: skip
-    for node, peer in ((pair.a, "fw-b"), (pair.b, "fw-a")):
-        alarms = [
-            f"alarm: a heartbeat of {peer} for {said} arrives here on {here}: "
-            for said, here in (("lan", "sync"), ("sync", "lan"))
-        ]
-        until(
-            lambda node=node, alarms=alarms: all(each in node.log.read_text() for each in alarms),
-            f"{node.name} says so",
-        )
+    for node, peer in ((pair.a, pair.b), (pair.b, pair.a)):
+        alarms = crossed(node, peer, "lan", "sync")
         time.sleep(1.2)
         assert all(node.log.read_text().count(each) == 1 for each in alarms)
         kinds = [each["kind"] for each in node.ask({"op": "events"})["events"]]
@@ -75,22 +68,26 @@ def test_cables_that_are_exchanged_in_service_are_said_by_both_hearts(tmp_path: 
         passive = pair.passive
         pair.plug(passive, "lan", "dmz")
         pair.plug(passive, "dmz", "lan")
-        for node, peer in ((pair.a, "fw-b"), (pair.b, "fw-a")):
-            alarms = [
-                f"alarm: a heartbeat of {peer} for {said} arrives here on {here}: "
-                for said, here in (("dmz", "lan"), ("lan", "dmz"))
-            ]
-            until(
-                lambda node=node, alarms=alarms: all(
-                    each in node.log.read_text() for each in alarms
-                ),
-                f"{node.name} says so",
-                15,
-            )
+        for node, peer in ((pair.a, pair.b), (pair.b, pair.a)):
+            crossed(node, peer, "dmz", "lan", 15)
         pair.plug(passive, "lan", "lan")
         pair.plug(passive, "dmz", "dmz")
         for node in pair.nodes:
             until(lambda node=node: quiet(node), f"{node.name} hears every link again")
+
+
+def crossed(node: Node, peer: Node, one: str, other: str, seconds: float = DEADLINE_S) -> list[str]:
+    """Wait until a node says that two cables are crossed; returns how both alarms begin."""
+    alarms = [
+        f"alarm: a heartbeat of {peer.name} for {said} arrives here on {here}: "
+        for said, here in ((one, other), (other, one))
+    ]
+    until(
+        lambda: all(each in node.log.read_text() for each in alarms),
+        f"{node.name} says so",
+        seconds,
+    )
+    return alarms
 
 
 def quiet(node: Node) -> bool:

@@ -107,7 +107,7 @@ class Trial(object):
             elements = self._moving.elements(touched)
             carried, lost = self._moving.carried(text, elements)
             old = replacement(touched) + "".join(self.nft.still(table) for table in present)
-            write(self.script, old + self._moving.carried(old, elements)[0], 0o600)
+            self._write_with(self.script, old, elements)
             write(self.candidate, text + carried, 0o600)
             rollback.install(os.path.join(self.directory, "lib"))
             state = {
@@ -264,13 +264,8 @@ class Trial(object):
             touched = state["touched"]
             text = replacement(touched) + state["files"][0][1]
             try:
-                path = os.path.join(self.directory, "candidate.nft")
-                write(
-                    path,
-                    text + self._moving.carried(text, self._moving.elements(touched))[0],
-                    0o600,
-                )
-                self.nft.load(path)
+                self._write_with(self.candidate, text, self._moving.elements(touched))
+                self.nft.load(self.candidate)
             except NftError as error:
                 self._back(state, "nft refused it after the reboot: %s" % error)
                 return
@@ -299,10 +294,14 @@ class Trial(object):
         try:
             elements = dict(state["elements"], **self._moving.elements(state["touched"]))
             path = os.path.join(self.directory, "back.nft")
-            write(path, state["old"] + self._moving.carried(state["old"], elements)[0], 0o600)
+            self._write_with(path, state["old"], elements)
             self.nft.load(path)
         except NftError:
             self.nft.load(self.script)
+
+    def _write_with(self, path, text, elements):
+        """Write a ruleset with those elements that it bears."""
+        write(path, text + self._moving.carried(text, elements)[0], 0o600)
 
     def _end(self, state):
         # It has ended: a reboot from here on has nothing to ask.

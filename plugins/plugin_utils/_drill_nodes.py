@@ -152,12 +152,6 @@ class DrillNode:
         self.session.close()
 
 
-class Proof(t.NamedTuple):
-    """What speaks against a fault that should have worked; nothing if it did."""
-
-    problems: list[str]
-
-
 class Fault:
     """A fault on a node, or on both, and its end."""
 
@@ -219,8 +213,8 @@ class Fault:
         controller(off, "ha_power_off_command")
         return at_ns
 
-    def proof(self) -> Proof | None:
-        """Whether it is there and did what it should; None where the moving role is the proof."""
+    def unproven(self) -> list[str] | None:
+        """What speaks against its having worked; None where the moving role is the proof."""
         if self._drill.proof is None:
             return None
         problems = []
@@ -232,7 +226,7 @@ class Fault:
             if code != 0:
                 said = " ".join(said.split()) or "without a word"
                 problems.append(f"it is not seen to work on {node.name}: {said}")
-        return Proof(problems)
+        return problems
 
     def end(self) -> list[str]:
         """Undo it; what could not be undone from here, in sentences."""

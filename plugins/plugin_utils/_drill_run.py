@@ -26,7 +26,6 @@ from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_nodes import (
     TOOL,
     DrillNode,
     Fault,
-    Proof,
     targets_of,
 )
 from ansible_collections.amaranten.ha.plugins.plugin_utils._drill_program import (
@@ -116,7 +115,7 @@ class DrillRun:
             self._show(f"now: {self._drill.does}")
             zero_ns = fault.begin()
             self._pass(self._lasts_s, "the fault lasts")
-            proof = fault.proof()
+            unproven = fault.unproven()
             problems = self._heal()
             whole = self._await_whole()
             self._pass(AFTER_S, "traffic after the fault")
@@ -124,7 +123,7 @@ class DrillRun:
             after = self.statuses()
             if self._request.restore and whole:
                 problems += self._restore(active_of(before), active_of(after))
-            return self._report(began, zero_ns, before, after, seen, whole, problems, proof)
+            return self._report(began, zero_ns, before, after, seen, whole, problems, unproven)
         except (DrillError, BrokenOffError) as problem:
             raise type(problem)(" ".join([str(problem), *self._undo()])) from problem
         finally:
@@ -217,7 +216,7 @@ class DrillRun:
         seen: Seen,
         whole: bool,
         problems: list[str],
-        proof: Proof | None,
+        unproven: list[str] | None,
     ) -> Report:
         end_ms = (time.monotonic_ns() - zero_ns) / 1e6
         kinds = {flow.name: flow.kind for flow in self._request.flows}
@@ -225,7 +224,7 @@ class DrillRun:
         found = measure(seen.flows, kinds, times if seen.taps else None, blur_ns)
         roles = (active_of(before), active_of(after))
         checks = judge(self._drill, self._request.budget, found, roles, whole, self._lasts_s)
-        checks += self._proven(proof, zero_ns)
+        checks += self._proven(unproven, zero_ns)
         checks += [Check("undone", False, problem) for problem in problems]
         return Report(
             drill=self._drill.name,
@@ -250,11 +249,11 @@ class DrillRun:
             clock_error_ms=round(max(node.error_ns for node in self._nodes.values()) / 1e6, 2),
         )
 
-    def _proven(self, proof: Proof | None, zero_ns: int) -> list[Check]:
+    def _proven(self, unproven: list[str] | None, zero_ns: int) -> list[Check]:
         """A fault that did not happen proves nothing, whatever the traffic says."""
-        if proof is None:
+        if unproven is None:
             return []
-        problems = list(proof.problems)
+        problems = list(unproven)
         if self._drill.both_nodes:
             problems += [
                 f"{name} did not become active"

@@ -12,14 +12,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
 
 from tests.drills import remains, ways
 from tests.integration import deployment, steps
-from tests.lab import Lab
+from tests.lab import Lab, shell
 from tests.lab.plan import NODES, ROOT, own_prefix
 
 LEDGER = ROOT / "build/drills/runs.jsonl"
@@ -38,11 +37,7 @@ def read() -> list[dict[str, Any]]:
 
 def tree() -> str:
     """The commit that was run."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    return done.stdout.strip()
+    return shell.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]).stdout.strip()
 
 
 def once(lab: Lab, kind: str, way: str, number: int) -> dict[str, Any]:

@@ -70,14 +70,7 @@ def command_line(pid: int) -> str:
 
 def addressing(lab: Lab, node: str) -> list[str]:
     """The addresses and routes of a node; one that is being tried out is there."""
-    found = []
-    for family in ("-4", "-6"):
-        for what in (["address", "show", "scope", "global"], ["route", "show"]):
-            lines = lab.node(node).run(["ip", family, "-oneline", *what]).stdout.splitlines()
-            for line in lines:
-                words = line.split(": ", 1)[-1].replace(" tentative", "").split()
-                found.append(" ".join([family, *words]))
-    return sorted(found)
+    return [line.replace(" tentative", "") for line in steps.addressing(lab, node)]
 
 
 def whole(lab: Lab, seconds: float) -> list[str]:

@@ -81,6 +81,16 @@ def epoch(lab: Lab) -> int:
     return max(int(status(lab, node).get("epoch", 0)) for node in NODES)
 
 
+def addressing(lab: Lab, node: str) -> list[str]:
+    """The addresses and routes of a node, as it made them itself or had them given."""
+    found = []
+    for family in ("-4", "-6"):
+        for what in (["address", "show", "scope", "global"], ["route", "show"]):
+            lines = lab.node(node).run(["ip", family, "-oneline", *what]).stdout.splitlines()
+            found += [f"{family} " + " ".join(line.split(": ", 1)[-1].split()) for line in lines]
+    return sorted(found)
+
+
 @dataclass
 class Traffic:
     """What went through the pair while something happened to it."""

@@ -153,14 +153,15 @@ def test_a_controller_that_was_killed_leaves_a_whole_pair_for_the_next_drill(pai
     assert steps.ready(pair) == holder
     for family, route in ROUTES.items():
         pair.node(holder).run(["ip", family, "route", "add", *route])
-    before = addressing(pair, holder)
+    before = steps.addressing(pair, holder)
     words = ("-e", "drill=link", "-e", "drill_interface=wan", "-e", "drill_drift=false")
     done = drill(pair, *words)
     assert done.returncode == 0, done.stdout
     assert "the fault took effect" in done.stdout
     assert steps.ready(pair) == holder
     # An address that came back is tentative at first.
-    steps.until("addresses and routes are back", lambda: addressing(pair, holder) == before, 10)
+    back = "addresses and routes are back"
+    steps.until(back, lambda: steps.addressing(pair, holder) == before, 10)
     for family, route in ROUTES.items():
         pair.node(holder).run(["ip", family, "route", "delete", *route])
 
@@ -194,16 +195,6 @@ def tree(pid: int) -> list[int]:
     except OSError:  # it has ended meanwhile
         children = []
     return [pid, *(each for child in children for each in tree(int(child)))]
-
-
-def addressing(lab: Lab, node: str) -> list[str]:
-    """The addresses and routes of a node, as it made them itself or had them given."""
-    found = []
-    for family in ("-4", "-6"):
-        for what in (["address", "show", "scope", "global"], ["route", "show"]):
-            lines = lab.node(node).run(["ip", family, "-oneline", *what]).stdout.splitlines()
-            found += [f"{family} " + " ".join(line.split(": ", 1)[-1].split()) for line in lines]
-    return sorted(found)
 
 
 def rendered(page: Path) -> str:

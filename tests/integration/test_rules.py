@@ -269,6 +269,16 @@ def descendants(process: int) -> list[int]:
     return found
 
 
+def killed_after_commit(lab: Lab, path: Path, hold_s: int) -> str:
+    """Begin a change that dies between the two nodes' commits; the passive node, which holds it."""
+    holder = steps.ready(lab)
+    passive = steps.other(holder)
+    old = lab.node(holder).run(["cat", DIGESTS]).stdout
+    killed(lab, path, hold_s, lambda: lab.node(holder).run(["cat", DIGESTS]).stdout != old)
+    assert phase(lab, passive) == "held"
+    return passive
+
+
 def test_a_controller_that_dies_before_the_commit_leaves_the_old_rules_on_both(ruled: Lab) -> None:
     before = rules(ruled)
     passive = steps.other(steps.ready(ruled))
@@ -288,12 +298,8 @@ def test_a_controller_that_dies_before_the_commit_leaves_the_old_rules_on_both(r
 
 
 def test_a_controller_that_dies_after_the_commit_leaves_the_new_rules_on_both(ruled: Lab) -> None:
-    holder = steps.ready(ruled)
-    passive = steps.other(holder)
     path = template(ruled, "late", with_rule("udp dport 4003 accept"))
-    old = ruled.node(holder).run(["cat", DIGESTS]).stdout
-    killed(ruled, path, LATER_S, lambda: ruled.node(holder).run(["cat", DIGESTS]).stdout != old)
-    assert phase(ruled, passive) == "held"
+    passive = killed_after_commit(ruled, path, LATER_S)
     steps.until("the passive's own end", lambda: phase(ruled, passive) == "confirmed", 60)
     for node in NODES:
         assert rules(ruled)[node].count("udp dport 4003 accept") == 2
@@ -304,12 +310,8 @@ def test_a_controller_that_dies_after_the_commit_leaves_the_new_rules_on_both(ru
 def test_a_passive_node_that_is_rebooted_before_its_confirmation_keeps_what_the_active_committed(
     ruled: Lab,
 ) -> None:
-    holder = steps.ready(ruled)
-    passive = steps.other(holder)
     path = template(ruled, "reboot", with_rule("udp dport 4006 accept"))
-    old = ruled.node(holder).run(["cat", DIGESTS]).stdout
-    killed(ruled, path, HELD_LONG_S, lambda: ruled.node(holder).run(["cat", DIGESTS]).stdout != old)
-    assert phase(ruled, passive) == "held"
+    passive = killed_after_commit(ruled, path, HELD_LONG_S)
     ruled.power_off(passive)
     ruled.boot(passive)
     steps.until("its end after the boot", lambda: phase(ruled, passive) == "confirmed", 90)

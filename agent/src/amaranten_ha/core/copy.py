@@ -200,7 +200,7 @@ class Copy:
             return [Command(Verb.CREATE, entry.key, entry)]
         if op is Op.REPLACE:
             return [Command(Verb.DELETE, entry.key, None), Command(Verb.CREATE, entry.key, entry)]
-        if self._marks is not None and len(entry.record) > entry.extras and rewrite.helper(entry):
+        if self._marks is not None and rewrite.helper(entry):
             # Whether the copy that is here has its helper is what only the kernel knows.
             return [Command(Verb.UPDATE_HELPER, entry.key, entry)]
         return [Command(Verb.UPDATE, entry.key, entry)]

@@ -63,6 +63,8 @@ def helper(entry: Entry) -> bytes:
 
     An update with it changes nothing: the kernel refuses it when the entry has no such helper.
     """
+    if len(entry.record) <= entry.extras:
+        return b""
     name = tlv.index(entry.fields.get(flow.HELP, b"")).get(1)
     return b"" if name is None else tlv.nest(flow.HELP, tlv.attribute(1, name))
 
