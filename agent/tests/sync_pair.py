@@ -164,6 +164,11 @@ class Node(Namespace):
             + self.run("conntrack", "-L", "-f", "ipv6", *filters, check=False).splitlines()
         )
 
+    def entries_to(self, *ports: int) -> list[str]:
+        """Those to one of these ports: a line's second dport is the port that the client drew."""
+        lines = [line for line in self.entries() if " dport=" in line]
+        return [line for line in lines if int(line.split(" dport=")[1].split()[0]) in ports]
+
     def leaked(self) -> int:
         """How many packets left towards the server without being translated."""
         text = self.run("nft", "list", "chain", "inet", "fw", "leak")

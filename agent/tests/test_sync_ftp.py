@@ -121,8 +121,7 @@ def test_what_was_announced_before_the_switch_is_opened_after_it(pair: Pair, ftp
     switch(pair)
     data = ftp.data(51401)
     assert data is not None and data.exchange()
-    related = [line for line in pair.b.entries("-p", "tcp") if f"dport={51401}" in line]
-    assert related
+    assert pair.b.entries_to(51401)
     assert ftp.lines("226 done", "NOOP")
     assert pair.b.drops() == []
     data.close()

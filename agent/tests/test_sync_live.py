@@ -137,12 +137,11 @@ def test_closing_and_the_end_of_a_connection_are_told(pair: Pair, talks: dict[st
 
     def states() -> list[str]:
         """The state of this connection on A and on B."""
-        tables = [node.entries("-p", "tcp") for node in (pair.a, pair.b)]
         return [
             line.split()[3]
-            for table in tables
-            for line in table
-            if "dport=5001 " in line and CLIENT in line
+            for node in (pair.a, pair.b)
+            for line in node.entries_to(5001)
+            if line.startswith("tcp") and CLIENT in line
         ]
 
     wait_for(lambda: states() == ["TIME_WAIT"] * 2, 5, "the connection closes on both")
@@ -175,9 +174,8 @@ def test_own_traffic_and_masquerade_are_not_replicated(pair: Pair) -> None:
     assert [line for line in pair.a.entries() if "dst=10.71.9.3" in line]
     assert pair.a.report["entries"] == pair.b.report["entries"] == 1
     assert pair.b.report["share_permille"] == 1000
-    copied = [line for line in pair.b.entries() if "dport=5005" in line]
-    assert len(copied) == 1
-    assert not [line for line in pair.b.entries() if "dport=5004" in line or "dport=99" in line]
+    assert len(pair.b.entries_to(5005)) == 1
+    assert not pair.b.entries_to(5004, 99)
     to_peer.close()
     for talk in (local, tied, moves):
         talk.close()
@@ -191,9 +189,8 @@ def test_a_restart_of_either_side_heals(pair: Pair, talks: dict[str, Talk], whic
     pair.a.run("conntrack", "-D", "-p", "udp", check=False)
     node.start()
     pair.settle()
-    copied = pair.b.entries()
-    assert [line for line in copied if "dport=5006" in line]
-    assert not [line for line in copied if line.startswith("udp") and "dport=5002" in line]
+    assert pair.b.entries_to(5006)
+    assert not [line for line in pair.b.entries_to(5002) if line.startswith("udp")]
 
 
 def test_a_cut_of_the_sync_cable_heals(pair: Pair, talks: dict[str, Talk]) -> None:
@@ -204,9 +201,8 @@ def test_a_cut_of_the_sync_cable_heals(pair: Pair, talks: dict[str, Talk]) -> No
     pair.a.run("conntrack", "-D", "-p", "udp", check=False)
     pair.switch.run("ip", "link", "set", "sync", "up")
     pair.settle()
-    copied = pair.b.entries()
-    assert [line for line in copied if "dport=5007" in line]
-    assert not [line for line in copied if line.startswith("udp") and "dport=5002" in line]
+    assert pair.b.entries_to(5007)
+    assert not [line for line in pair.b.entries_to(5002) if line.startswith("udp")]
 
 
 def test_lost_events_heal(pair: Pair) -> None:
@@ -236,12 +232,12 @@ def test_a_wrong_key_is_refused_and_named(pair: Pair) -> None:
             reason="wrong key: what the peer seals with key 1 cannot be opened"
             " (both nodes need the same bytes under that id)",
         )
-    assert not [line for line in pair.b.entries() if "dport=5008" in line]
+    assert not pair.b.entries_to(5008)
     pair.b.kill()
     pair.b.key(KEY)
     pair.b.start()
     pair.settle()
-    assert [line for line in pair.b.entries() if "dport=5008" in line]
+    assert pair.b.entries_to(5008)
     talk.close()
 
 
@@ -263,8 +259,7 @@ def test_what_a_node_did_not_take_is_not_waited_for_for_ever(pair: Pair) -> None
 def test_the_barrier_comes_after_everything_before_it(pair: Pair) -> None:
     talks = [tcp(pair.client, pair.server, SERVER, SERVER, 6000 + each) for each in range(40)]
     pair.settle()
-    copied = [line for line in pair.b.entries("-p", "tcp") if f"dst={SERVER} sport=" in line]
-    copied = [line for line in copied if 6000 <= int(line.split("dport=")[1].split()[0]) < 6040]
+    copied = pair.b.entries_to(*range(6000, 6040))
     assert len(copied) == 40
     assert all("ESTABLISHED" in line for line in copied)
     for talk in talks:
@@ -276,7 +271,7 @@ def test_a_node_that_steps_down_tells_no_deletions(pair: Pair, talks: dict[str, 
     pair.a.wait_report(state="stale")
     pair.a.run("conntrack", "-D", "-p", "udp", check=False)
     pair.a.wait_report(entries=len(CLASSES) - 2)
-    assert [line for line in pair.b.entries() if line.startswith("udp") and "dport=5002" in line]
+    assert [line for line in pair.b.entries_to(5002) if line.startswith("udp")]
     assert pair.b.report["entries"] == len(CLASSES)
 
 
