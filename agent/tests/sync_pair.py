@@ -10,11 +10,13 @@ is one change of two entries and nothing is left to chance.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from sync_heart import Heart
@@ -130,13 +132,22 @@ class Node(Namespace):
         assert self.process is not None
         self.process.send_signal(number)
 
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """Let the service mend nothing meanwhile; for less than the silence that ends a session."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
     @property
     def report(self) -> dict[str, object]:
         """The newest report to heart."""
         self.heart.poll()
         return self.heart.reports[-1] if self.heart.reports else {}
 
-    def wait_report(self, timeout_s: float = 8, **wanted: object) -> None:
+    def wait_report(self, timeout_s: float = 20, **wanted: object) -> None:
         """Wait until a new report says so."""
         self.heart.poll()
         self.heart.reports.clear()
@@ -297,7 +308,7 @@ class Pair:
         self.activate(new)
         old.heart.role("passive", epoch)
 
-    def settle(self, timeout_s: float = 8) -> None:
+    def settle(self, timeout_s: float = 20) -> None:
         """Wait until all that happened so far is at the passive too: a barrier says so."""
         self._barrier += 1
 

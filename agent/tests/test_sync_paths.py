@@ -42,7 +42,7 @@ def in_use(node: Node) -> list[str]:
 
 def wait_passing(pair: Pair, **wanted: bool) -> None:
     for node in (pair.a, pair.b):
-        wait_for(lambda node=node: passing(node) == wanted, 8, f"{node.name} knows {wanted}")
+        wait_for(lambda node=node: passing(node) == wanted, 20, f"{node.name} knows {wanted}")
 
 
 def let_through(pair: Pair, link: str, *nodes: Node) -> None:
@@ -70,13 +70,13 @@ def test_a_cut_switches_the_path_and_the_sync_interface_is_gone_back_to(pair: Pa
     pair.switch.run("ip", "link", "set", "sync", "down")
     talks.append(tcp(pair.client, pair.server, SERVER, SERVER, 5302))
     for node in (pair.a, pair.b):
-        wait_for(lambda node=node: in_use(node) == ["wan"], 8, f"{node.name} is over wan")
+        wait_for(lambda node=node: in_use(node) == ["wan"], 20, f"{node.name} is over wan")
     talks.append(tcp(pair.client, pair.server, SERVER, SERVER, 5303))
     pair.settle()
     assert len(pair.b.entries_to(5301, 5302, 5303)) == 3
     pair.switch.run("ip", "link", "set", "sync", "up")
     for node in (pair.a, pair.b):
-        wait_for(lambda node=node: in_use(node) == ["sync"], 12, f"{node.name} is over sync")
+        wait_for(lambda node=node: in_use(node) == ["sync"], 30, f"{node.name} is over sync")
     pair.settle()
     assert all(talk.exchange() for talk in talks)
     wait_passing(pair, sync=True, lan=False, wan=True)

@@ -113,8 +113,9 @@ def test_a_reload_of_the_ruleset_forgets_no_ban(pair: Pair, which: str) -> None:
     ban(pair.a, f"{OUTCAST} timeout 1h expires 20m")
     wait_for(lambda: OUTCAST in listed(pair.b), 10, "the ban is copied")
     time.sleep(2.5)
-    reload(node)
-    assert listed(node) == {}
+    with node.still():
+        reload(node)
+        assert listed(node) == {}
     wait_for(lambda: OUTCAST in listed(node), 10, "the ban is back")
     left = listed(node)[OUTCAST]
     assert left is not None and 1180 <= left <= 1200

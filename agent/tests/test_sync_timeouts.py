@@ -86,7 +86,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     made = Pair(tmp_path)
     for node in (made.a, made.b):
         for name in ("udp_timeout", "udp_timeout_stream"):
-            node.run("sysctl", "-qw", f"net.netfilter.nf_conntrack_{name}=7")
+            node.run("sysctl", "-qw", f"net.netfilter.nf_conntrack_{name}=20")
     made.begin()
     yield made
     made.remove()
@@ -113,8 +113,8 @@ def test_after_a_switch_the_first_packet_sets_the_own_timeout_and_the_dead_stay_
         for line in pair.b.entries_to(port)
     }
     assert left.keys() == {5401, 5402}, "a dead flow came back"
-    assert left[5401] <= 7, "a packet gives an entry the timeout of the node that forwards it"
-    assert 7 < left[5402] <= 180, "an idle one ends when its copy would have"
+    assert left[5401] <= 20, "a packet gives an entry the timeout of the node that forwards it"
+    assert 20 < left[5402] <= 180, "an idle one ends when its copy would have"
     for each in (talk, idle, dead):
         each.close()
 

@@ -127,6 +127,7 @@ class Run(object):
         self.peer_heard = {}
         self.peer_done = False
         self.first_heard = None
+        self.ticks_heard = 0
         self.done_at = None
         self.buffer = bytearray(1 << 17)
 
@@ -177,6 +178,8 @@ class Run(object):
     def tick(self):
         """Everything that is sent ten times a second."""
         done = self.complete()
+        # A peer that began late has missed what was sent before it.
+        self.ticks_heard += self.first_heard is not None
         heard = {port.link: port.bits for port in self.spoken}
         for port in self.spoken:
             if not port.carrier and not self.connect(port):
@@ -188,7 +191,7 @@ class Run(object):
             if not self.peer_heard.get(port.link, 0) & frames.FULL_BIT:
                 self.say(port, frames.PROBE, heard, done, port.mtu)
                 self.say(port, frames.IP, heard, done, port.mtu)
-                if port.ticks in LADDER_TICKS:
+                if port.ticks in LADDER_TICKS or self.ticks_heard in LADDER_TICKS:
                     for size in (step for step in LADDER if step < port.mtu):
                         self.say(port, frames.PROBE, heard, done, size)
                         self.say(port, frames.IP, heard, done, size)

@@ -8,10 +8,13 @@ test that leaves it broken fails the next one, and should.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.lab import Lab, LabError
@@ -31,6 +34,24 @@ def until(what: str, holds: Callable[[], bool], seconds: float = 30) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.1)
+
+
+def kill(process: int) -> None:
+    """End a process without warning, and all that descend from it: it first, they without it."""
+    for pid in _tree(process):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _tree(process: int) -> list[int]:
+    found = [process]
+    # Each thread has children of its own; what ended meanwhile has none.
+    with suppress(OSError):
+        for task in list(Path(f"/proc/{process}/task").iterdir()):
+            with suppress(OSError):
+                for child in (task / "children").read_text().split():
+                    found += _tree(int(child))
+    return found
 
 
 def status(lab: Lab, node: str) -> dict[str, Any]:
@@ -65,7 +86,7 @@ def ready(lab: Lab, seconds: float = 40) -> str:
     def holds() -> bool:
         found = [status(lab, node) for node in NODES]
         words = sorted(each.get("role", "off") for each in found)
-        return words == ["active", "passive"] and all(each["ready"] for each in found)
+        return words == ["active", "passive"] and all(each.get("ready") for each in found)
 
     deadline = time.monotonic() + seconds
     while not holds():

@@ -37,7 +37,7 @@ def test_status_shows_both_nodes_and_ends_with_0_or_2(pair: Lab) -> None:
     device = pair.device(holder, "dmz")
     pair.cut(steps.other(holder), "dmz")
     try:
-        steps.until("seen", lambda: not steps.status(pair, holder)["ready"])
+        steps.until("seen", lambda: steps.status(pair, holder).get("ready") is False)
         reasons = {node: steps.status(pair, node)["reasons"] for node in NODES}
         assert reasons[NODES[0]] == reasons[NODES[1]]
         assert f"{steps.other(holder)} has no carrier on dmz" in reasons[holder]
@@ -81,7 +81,7 @@ def test_a_switchover_that_would_lose_something_is_refused_with_the_reason(pair:
     spare = steps.other(holder)
     pair.node(spare).run(["systemctl", "stop", steps.SYNC])
     try:
-        steps.until("not ready", lambda: not steps.status(pair, holder)["ready"])
+        steps.until("not ready", lambda: steps.status(pair, holder).get("ready") is False)
         for arguments in ((), ("--check",), ("-e", "active=fw-c")):
             run = play(pair, "switchover", *arguments)
             assert (run.code, run.changed_on_nodes) == (2, 0), run.end()
@@ -140,7 +140,7 @@ def test_the_journal_has_each_change_under_its_own_id(pair: Lab) -> None:
     assert pair.node(giver).run([steps.TOOL, "switchover"]).returncode == 0
     epoch = steps.epoch(pair)
     pair.node(giver).run(["systemctl", "stop", steps.SYNC])
-    steps.until("not ready", lambda: not steps.status(pair, taker)["ready"])
+    steps.until("not ready", lambda: steps.status(pair, taker).get("ready") is False)
     pair.node(giver).run(["systemctl", "start", steps.SYNC])
     steps.ready(pair, 60)
     wanted = {

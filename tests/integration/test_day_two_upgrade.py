@@ -141,7 +141,7 @@ def test_an_upgrade_is_refused_unless_the_pair_is_in_sync(pair: Lab, newer: Path
     spare = steps.other(holder)
     pair.node(spare).run(["systemctl", "stop", steps.SYNC])
     try:
-        steps.until("not ready", lambda: not steps.status(pair, holder)["ready"])
+        steps.until("not ready", lambda: steps.status(pair, holder).get("ready") is False)
         run = play(pair, "upgrade", root=newer)
     finally:
         pair.node(spare).run(["systemctl", "start", steps.SYNC])

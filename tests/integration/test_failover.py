@@ -66,7 +66,7 @@ def test_switchover_is_refused_in_words_when_the_spare_is_not_ready(pair: Lab) -
     taker = steps.other(giver)
     pair.node(taker).run(["systemctl", "stop", SYNC])
     try:
-        steps.until("not ready", lambda: not steps.status(pair, giver)["ready"])
+        steps.until("not ready", lambda: steps.status(pair, giver).get("ready") is False)
         done = pair.node(giver).run([steps.TOOL, "switchover"])
         assert done.returncode == 1
         assert f"the replica on {taker} is" in done.stderr
@@ -97,7 +97,7 @@ def test_an_active_without_heart_is_fenced_before_the_peer_forwards(
         ):
             time.sleep(1)
             pair.node(deposed).kill(HEART, number)
-            steps.until("taken over", lambda: steps.status(pair, taker)["role"] == "active", 10)
+            steps.until("taken over", lambda: steps.status(pair, taker).get("role") == "active", 10)
             time.sleep(1)
             if number == signal.SIGSTOP:
                 pair.node(deposed).kill(HEART, signal.SIGCONT)

@@ -108,7 +108,7 @@ def test_only_force_hands_over_to_a_replica_that_is_behind(pair: Lab) -> None:
     taker = steps.other(giver)
     pair.node(taker).run(["systemctl", "stop", SYNC])
     try:
-        steps.until("not ready", lambda: not steps.status(pair, giver)["ready"])
+        steps.until("not ready", lambda: steps.status(pair, giver).get("ready") is False)
         assert pair.node(giver).run([steps.TOOL, "switchover"]).returncode == 1
         done = pair.node(giver).run([steps.TOOL, "switchover", "--force", "--reason", "test"])
         assert done.returncode == 0, done.stderr

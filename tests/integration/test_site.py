@@ -256,7 +256,7 @@ def test_networkd_leaves_the_shared_addresses_alone(pair: Lab) -> None:
     node.run(["networkctl", "reconfigure", device])
     wait_for(
         lambda: "configured" in node.run(["networkctl", "status", device]).stdout and present(),
-        15,
+        60,
         "networkd has configured the device again, and the shared addresses are there",
     )
 

@@ -193,7 +193,7 @@ class Probe:
             self.hear()
             if sys.stdin in ready and not sys.stdin.buffer.raw.read(4096):
                 break
-        last_ns = time.monotonic_ns() + 500_000_000
+        last_ns = time.monotonic_ns() + 2_000_000_000
         while len(self.answered_ns) < len(self.sent_ns) and time.monotonic_ns() < last_ns:
             select.select([self.socket], [], [], 0.05)
             self.hear()
