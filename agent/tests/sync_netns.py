@@ -14,6 +14,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 
+from amaranten_ha.core import flow
+from amaranten_ha.io.netlink import Dump
+
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,6 +49,8 @@ class Namespace:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        # A run that was killed may have had the same number.
+        run("ip", "netns", "del", name, check=False)
         run("ip", "netns", "add", name)
         self.run("ip", "link", "set", "lo", "up")
 
@@ -73,6 +78,15 @@ class Namespace:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.settimeout(3)
         return made
+
+    def dumped(self) -> list[flow.Entry]:
+        """Every connection of its kernel, as the kernel itself lists them."""
+        with self.inside():
+            walk = Dump()
+        found: list[flow.Entry] = []
+        while not walk.done:
+            found += map(flow.parse, walk.read())
+        return found
 
     def remove(self) -> None:
         """Remove it with everything inside."""

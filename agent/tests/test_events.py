@@ -100,7 +100,7 @@ def test_half_open_connections_make_no_noise(box: Namespace, ears: Ears) -> None
     assert box.run("conntrack", "-L", "-p", "tcp").count("SYN_SENT") == 20
     box.run("conntrack", "-D", "-p", "tcp")
     assert ears.events.drain(1000) == []
-    assert len(deaf.drain(1000)) == 40
+    assert len(deaf.drain(1000)) >= 40  # a SYN that is sent again begins anew
     deaf.close()
     for line in lines:
         line.close()

@@ -32,7 +32,6 @@ from amaranten_ha.io.netlink import (
     CREATE_EXCLUSIVE,
     CT_DELETE,
     CT_NEW,
-    Dump,
     Request,
     Table,
 )
@@ -73,15 +72,6 @@ def create(attributes: bytes, family: int = socket.AF_INET) -> Request:
     return Request(CT_NEW, CREATE_EXCLUSIVE, family, attributes)
 
 
-def dumped(box: Namespace) -> list[flow.Entry]:
-    with box.inside():
-        walk = Dump()
-    found: list[flow.Entry] = []
-    while not walk.done:
-        found += map(flow.parse, walk.read())
-    return found
-
-
 @how(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(entries())
 def test_every_entry_goes_through_a_real_kernel_and_comes_out_the_same(
@@ -101,7 +91,7 @@ def test_every_entry_goes_through_a_real_kernel_and_comes_out_the_same(
     # A fixed timeout cannot be changed: such a copy is renewed by making it anew.
     refused = {0: errno.EPERM} if wanted.protocol == flow.GRE else {}
     assert table.change([Request(CT_NEW, 0, wanted.family, rewrite.update(wanted))]) == refused
-    assert [each.key for each in dumped(box)] == [wanted.key]
+    assert [each.key for each in box.dumped()] == [wanted.key]
     assert table.change([Request(CT_DELETE, 0, wanted.family, wanted.key)]) == {}
     assert table.look_up(wanted.family, wanted.key) is None
 
@@ -154,7 +144,7 @@ def test_common_entries_are_read_at_their_places_as_this_kernel_writes_them(
     heard = [flow.parse(said) for gone, said in events.drain(100) if not gone]
     assert {entry.family for entry in heard} == {flow.AF_INET, flow.AF_INET6}
     assert {entry.state for entry in heard if entry.protocol == flow.TCP} >= {3, 7}
-    walked = {entry.key: entry for entry in dumped(box)}
+    walked = {entry.key: entry for entry in box.dumped()}
     assert len(walked) == 4
     assert [flow.stable(walked[each.key]) for each in wanted] == list(map(flow.stable, wanted))
     events.close()
@@ -210,12 +200,12 @@ def test_loosening_makes_a_strict_entry_liberal_and_leaves_the_rest(
     table.change([create(message)])
     quiet = strict.key + tlv.nest(flow.PROTOINFO, off)
     assert table.change([Request(CT_NEW, 0, socket.AF_INET, quiet)]) == {}
-    assert _flags(dumped(box)[0]) & 0x8 == 0
-    loose = rewrite.loosening(dumped(box)[0])
+    assert _flags(box.dumped()[0]) & 0x8 == 0
+    loose = rewrite.loosening(box.dumped()[0])
     assert loose is not None
-    before = dumped(box)[0]
+    before = box.dumped()[0]
     assert table.change([Request(CT_NEW, 0, socket.AF_INET, loose)]) == {}
-    after = dumped(box)[0]
+    after = box.dumped()[0]
     assert _flags(after) & 0x8
     assert flow.stable(after) == flow.stable(before)
 
@@ -253,7 +243,7 @@ def test_a_raw_translated_entry_injected_unchanged_leaks(tmp_path: Path) -> None
         pair.activate(pair.a)
         talk = tcp(pair.client, pair.server, SERVER, SERVER, 5010)
         assert talk.exchange()
-        original = next(each for each in dumped(pair.a) if each.protocol == flow.TCP)
+        original = next(each for each in pair.a.dumped() if each.protocol == flow.TCP)
         assert original.addresses[3] == packed("192.0.2.1"), "translated at A"
         with pair.b.inside():
             table = Table()

@@ -32,7 +32,7 @@ def split(pair: Pair) -> tuple[Talk, Talk, Talk]:
     pair.settle()
     pair.switch.run("ip", "link", "set", "sync", "down")
     for node in (pair.a, pair.b):
-        node.wait_report(4, state="disconnected")
+        node.wait_report(10, state="disconnected")
     pair.b.heart.role("active", 2)
     of_a = tcp(pair.client, pair.server, SERVER, SERVER, 5302)
     assert of_a.exchange()
@@ -56,13 +56,17 @@ def test_what_began_on_the_loser_goes_on_through_the_winner(pair: Pair) -> None:
     # What ended on the winner meanwhile does not come back.
     pair.a.run("conntrack", "-D", "-p", "tcp", "--dport", "5302", check=False)
     heal(pair)
-    assert [talk.exchange(1) for talk in talks] == [True, False, True]
+    assert [talk.exchange(each) for talk, each in zip(talks, (5, 1, 5), strict=True)] == [
+        True,
+        False,
+        True,
+    ]
     shipped, taken = (
         ask(node.folder / "sync.sock", {"op": "status"}, 3, "sync")["counters"]
         for node in (pair.b, pair.a)
     )
     assert (shipped["delta_shipped"], taken["delta_taken"]) == (1, 1)
-    wait_for(lambda: len(_copies(pair)) == 2, 5, "B is a copy of A again")
+    wait_for(lambda: len(_copies(pair)) == 2, 15, "B is a copy of A again")
     for talk in talks:
         talk.close()
 
@@ -74,7 +78,11 @@ def test_a_loser_that_has_forgotten_ships_nothing(pair: Pair) -> None:
     pair.b.heart.role("passive", 2)
     pair.b.start()
     heal(pair)
-    assert [talk.exchange(1) for talk in talks] == [True, True, False]
+    assert [talk.exchange(each) for talk, each in zip(talks, (5, 5, 1), strict=True)] == [
+        True,
+        True,
+        False,
+    ]
     for talk in talks:
         talk.close()
 

@@ -19,7 +19,7 @@ from sync_samples import packed
 
 from amaranten_ha.core import flow, rewrite, tlv
 from amaranten_ha.io.desk import ask
-from amaranten_ha.io.netlink import CREATE_EXCLUSIVE, CT_DELETE, CT_NEW, Dump, Request, Table
+from amaranten_ha.io.netlink import CREATE_EXCLUSIVE, CT_DELETE, CT_NEW, Request, Table
 
 pytestmark = [
     pytest.mark.live,
@@ -130,7 +130,7 @@ def test_what_was_announced_before_the_switch_is_opened_after_it(pair: Pair, ftp
 def test_without_the_expectation_it_is_not_opened(pair: Pair, ftp: Ftp) -> None:
     ftp.announce(51402)
     pair.settle()
-    wait_for(lambda: len(expected(pair.b)) == 1, 5, "the expectation is copied")
+    wait_for(lambda: len(expected(pair.b)) == 1, 15, "the expectation is copied")
     pair.b.kill()
     pair.b.run("conntrack", "-F", "expect")
     pair.activate(pair.b)
@@ -157,11 +157,11 @@ def test_without_the_sequence_adjustment_it_does_not_go_on(pair: Pair, ftp: Ftp)
     pair.settle()
     pair.b.kill()
     with pair.b.inside():
-        table, walk = Table(), Dump()
+        table = Table()
     # Not the session of the nodes themselves, which is TCP as well.
     entry = next(
         each
-        for each in map(flow.parse, walk.read())
+        for each in pair.b.dumped()
         if each.protocol == flow.TCP and packed(CLIENT) in each.addresses
     )
     adjusted = [kind for kind in (flow.SEQ_ADJ_ORIG, flow.SEQ_ADJ_REPLY) if kind in entry.fields]
@@ -181,9 +181,7 @@ def test_a_data_connection_goes_on_and_keeps_its_master(pair: Pair, ftp: Ftp) ->
     assert data is not None and data.exchange()
     switch(pair)
     assert data.exchange()
-    with pair.b.inside():
-        walk = Dump()
-    children = [each for each in map(flow.parse, walk.read()) if flow.MASTER in each.fields]
+    children = [each for each in pair.b.dumped() if flow.MASTER in each.fields]
     assert len(children) == 1
     assert pair.b.drops() == []
     data.close()
@@ -191,9 +189,9 @@ def test_a_data_connection_goes_on_and_keeps_its_master(pair: Pair, ftp: Ftp) ->
 
 def test_an_expectation_that_ended_ends_on_the_passive_too(pair: Pair, ftp: Ftp) -> None:
     ftp.announce(51409)
-    wait_for(lambda: len(expected(pair.b)) == 1, 5, "the expectation is copied")
+    wait_for(lambda: len(expected(pair.b)) == 1, 15, "the expectation is copied")
     pair.a.run("conntrack", "-F", "expect")
-    wait_for(lambda: expected(pair.b) == [], 5, "it is gone on the passive")
+    wait_for(lambda: expected(pair.b) == [], 15, "it is gone on the passive")
 
 
 def test_a_passive_that_starts_later_learns_what_is_expected(pair: Pair, ftp: Ftp) -> None:
@@ -202,7 +200,7 @@ def test_a_passive_that_starts_later_learns_what_is_expected(pair: Pair, ftp: Ft
     ftp.announce(51410)
     pair.b.start()
     pair.settle()
-    wait_for(lambda: len(expected(pair.b)) == 1, 5, "the expectation is copied")
+    wait_for(lambda: len(expected(pair.b)) == 1, 15, "the expectation is copied")
     # And back: what the new active has is there on the one that was active.
     pair.hand_over(pair.a, pair.b, 2)
     pair.settle()
@@ -224,11 +222,11 @@ def wait_counted(pair: Pair, helpless: int) -> None:
     """Wait until both nodes say how many copies lack their helper."""
 
     def counted(node: Node) -> bool:
-        said = ask(node.folder / "sync.sock", {"op": "status"}, 2, "sync")["connections"]["not"]
+        said = ask(node.folder / "sync.sock", {"op": "status"}, 10, "sync")["connections"]["not"]
         return bool(said.get("no helper", 0) == helpless)
 
     for node in (pair.a, pair.b):
-        wait_for(lambda node=node: counted(node), 5, f"{node.name}: {helpless} without a helper")
+        wait_for(lambda node=node: counted(node), 15, f"{node.name}: {helpless} without a helper")
 
 
 def test_a_passive_without_the_helper_says_so_and_the_connection_goes_on(pair: Pair) -> None:

@@ -90,7 +90,7 @@ def transfer(talk: Talk, total: int, at: dict[int, Callable[[], None]]) -> None:
         for mark in [mark for mark in at if received >= mark]:
             at.pop(mark)()
         wants = [talk.near] if sent < total else []
-        readable, writable, _broken = select.select([talk.far], wants, [], 3)
+        readable, writable, _broken = select.select([talk.far], wants, [], 15)
         assert readable or writable, f"stalled after {received} of {total} bytes"
         if writable:
             sent += talk.near.send(chunk[: total - sent])
@@ -145,7 +145,7 @@ def test_closing_and_the_end_of_a_connection_are_told(pair: Pair, talks: dict[st
             if line.startswith("tcp") and CLIENT in line
         ]
 
-    wait_for(lambda: states() == ["TIME_WAIT"] * 2, 5, "the connection closes on both")
+    wait_for(lambda: states() == ["TIME_WAIT"] * 2, 15, "the connection closes on both")
     pair.a.run("conntrack", "-D", "-p", "udp", check=False)
     pair.b.wait_report(entries=len(CLASSES) - 2)
     assert not [line for line in pair.b.entries() if line.startswith("udp")]
@@ -197,15 +197,18 @@ def test_a_restart_of_either_side_heals(pair: Pair, talks: dict[str, Talk], whic
 def gave_up(node: Node) -> bool:
     """Whether a node said why, as it does before it says what came of trying again."""
     node.heart.poll()
-    why = {"state": "disconnected", "reason": "nothing heard for 1500 ms"}
-    return any(why.items() <= each.items() for each in node.heart.reports)
+    # Whichever notices first: the service, or the kernel, which has the same limit.
+    reasons = ("nothing heard for 1500 ms", "the connection failed: Connection timed out")
+    return any(
+        each["state"] == "disconnected" and each["reason"] in reasons for each in node.heart.reports
+    )
 
 
 def test_a_cut_of_the_sync_cable_heals(pair: Pair, talks: dict[str, Talk]) -> None:
     pair.switch.run("ip", "link", "set", "sync", "down")
     talks["born meanwhile"] = tcp(pair.client, pair.server, SERVER, SERVER, 5007)
     for node in (pair.a, pair.b):
-        wait_for(lambda node=node: gave_up(node), 4, f"{node.name} gave the session up")
+        wait_for(lambda node=node: gave_up(node), 10, f"{node.name} gave the session up")
     pair.a.run("conntrack", "-D", "-p", "udp", check=False)
     pair.switch.run("ip", "link", "set", "sync", "up")
     pair.settle()
@@ -257,13 +260,13 @@ def test_what_a_node_did_not_take_is_not_waited_for_for_ever(pair: Pair) -> None
     pair.a.wait_report(state="stale")
     talk = udp(pair.client, pair.server, SERVER, 5009)[0]
     assert talk.exchange()
-    wait_for(lambda: pair.a.report["entries"] == 1, 3, "the connection is known")
+    wait_for(lambda: pair.a.report["entries"] == 1, 10, "the connection is known")
     pair.a.run("conntrack", "-D", "-s", CLIENT)
     talk.close()
-    wait_for(lambda: pair.a.report["entries"] == 0, 3, "its end is known")
+    wait_for(lambda: pair.a.report["entries"] == 0, 10, "its end is known")
     pair.b.heart.role("passive", 1)
     pair.settle()  # nothing is left to be told, so nothing would ever confirm what was told before
-    wait_for(lambda: pair.a.report["lag_entries"] == pair.a.report["lag_ms"] == 0, 3, "no lag")
+    wait_for(lambda: pair.a.report["lag_entries"] == pair.a.report["lag_ms"] == 0, 10, "no lag")
 
 
 def test_the_barrier_comes_after_everything_before_it(pair: Pair) -> None:

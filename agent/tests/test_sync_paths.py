@@ -89,7 +89,7 @@ def test_without_a_further_path_a_cut_is_said(pair: Pair) -> None:
     wait_passing(pair, sync=True, lan=False, wan=False)
     pair.switch.run("ip", "link", "set", "sync", "down")
     for node in (pair.a, pair.b):
-        wait_for(lambda node=node: not in_use(node), 5, "the session is given up")
+        wait_for(lambda node=node: not in_use(node), 15, "the session is given up")
         node.wait_report(5, state="disconnected")
-    wait_for(lambda: "on lan" in str(pair.b.report["reason"]), 8, "the others were tried, too")
+    wait_for(lambda: "on lan" in str(pair.b.report["reason"]), 20, "the others were tried, too")
     assert not in_use(pair.a) and not in_use(pair.b)

@@ -119,7 +119,7 @@ def test_a_reload_of_the_ruleset_forgets_no_ban(pair: Pair, which: str) -> None:
     wait_for(lambda: OUTCAST in listed(node), 10, "the ban is back")
     left = listed(node)[OUTCAST]
     assert left is not None and 1180 <= left <= 1200
-    wait_for(lambda: OUTCAST in listed(pair.b) and OUTCAST in listed(pair.a), 5, "on both")
+    wait_for(lambda: OUTCAST in listed(pair.b) and OUTCAST in listed(pair.a), 15, "on both")
 
 
 @pytest.mark.live
@@ -146,9 +146,9 @@ def test_after_a_take_over_the_bans_go_on_and_come_back(pair: Pair) -> None:
 @pytest.mark.live
 def test_what_is_not_replicated_is_said(pair: Pair) -> None:
     def said() -> list[str]:
-        return list(ask(pair.a.folder / "sync.sock", {"op": "status"}, 2, "sync")["vital"])
+        return list(ask(pair.a.folder / "sync.sock", {"op": "status"}, 10, "sync")["vital"])
 
-    wait_for(lambda: said() == ["inet bans ranges: it holds intervals"], 5, "it is said")
+    wait_for(lambda: said() == ["inet bans ranges: it holds intervals"], 15, "it is said")
     pair.a.run("nft", "delete", "table", "inet", "bans")
-    wait_for(lambda: "inet bans banned: it does not exist" in said(), 5, "a set is missing")
+    wait_for(lambda: "inet bans banned: it does not exist" in said(), 15, "a set is missing")
     assert re.search("banned6: it does not exist", " ".join(said()))

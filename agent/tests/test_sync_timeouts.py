@@ -143,10 +143,11 @@ def test_a_flow_goes_on_that_has_outlived_the_first_life_of_its_copy(pair: Pair)
     assert talk.exchange() and idle.exchange()
     pair.settle()
     for _half_second in range(20):
-        assert talk.exchange()
         time.sleep(0.5)
+        assert talk.exchange()
     assert len(pair.b.entries_to(5411)) == 1
     assert not pair.b.entries_to(5412)
+    assert talk.exchange()
     pair.hand_over(pair.a, pair.b, 2)
     # From outside: for the router this is the answer of a known flow, or new and dropped.
     talk.far.send(b"in its 59th minute")
