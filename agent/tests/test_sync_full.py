@@ -77,7 +77,7 @@ def several(pair: Pair, first: int) -> dict[int, Talk]:
 
 def held(node: Node, talks: dict[int, Talk]) -> set[int]:
     """Those of them that a node has an entry of."""
-    lines = node.entries_to(*talks)
+    lines = node.entries("-p", "tcp")
     return {port for port in talks if any(f"dport={port} " in line for line in lines)}
 
 

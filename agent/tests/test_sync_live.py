@@ -191,17 +191,14 @@ def test_a_restart_of_either_side_heals(pair: Pair, talks: dict[str, Talk], whic
     node.start()
     pair.settle()
     assert pair.b.entries_to(5006)
-    assert not [line for line in pair.b.entries_to(5002) if line.startswith("udp")]
+    assert not pair.b.entries_to(5002)
 
 
 def gave_up(node: Node) -> bool:
     """Whether a node said why, as it does before it says what came of trying again."""
     node.heart.poll()
-    # Whichever notices first: the service, or the kernel, which has the same limit.
-    reasons = ("nothing heard for 1500 ms", "the connection failed: Connection timed out")
-    return any(
-        each["state"] == "disconnected" and each["reason"] in reasons for each in node.heart.reports
-    )
+    why = {"state": "disconnected", "reason": "nothing heard for 1500 ms"}
+    return any(why.items() <= each.items() for each in node.heart.reports)
 
 
 def test_a_cut_of_the_sync_cable_heals(pair: Pair, talks: dict[str, Talk]) -> None:
@@ -213,7 +210,7 @@ def test_a_cut_of_the_sync_cable_heals(pair: Pair, talks: dict[str, Talk]) -> No
     pair.switch.run("ip", "link", "set", "sync", "up")
     pair.settle()
     assert pair.b.entries_to(5007)
-    assert not [line for line in pair.b.entries_to(5002) if line.startswith("udp")]
+    assert not pair.b.entries_to(5002)
 
 
 def test_lost_events_heal(pair: Pair) -> None:
@@ -284,7 +281,7 @@ def test_a_node_that_steps_down_tells_no_deletions(pair: Pair, talks: dict[str, 
     pair.a.wait_report(state="stale")
     pair.a.run("conntrack", "-D", "-p", "udp", check=False)
     pair.a.wait_report(entries=len(CLASSES) - 2)
-    assert [line for line in pair.b.entries_to(5002) if line.startswith("udp")]
+    assert pair.b.entries_to(5002)
     assert pair.b.report["entries"] == len(CLASSES)
 
 

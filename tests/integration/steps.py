@@ -47,7 +47,7 @@ def _tree(process: int) -> list[int]:
     found = [process]
     # Each thread has children of its own; what ended meanwhile has none.
     with suppress(OSError):
-        for task in list(Path(f"/proc/{process}/task").iterdir()):
+        for task in Path(f"/proc/{process}/task").iterdir():
             with suppress(OSError):
                 for child in (task / "children").read_text().split():
                     found += _tree(int(child))
