@@ -36,7 +36,7 @@ RULESET = "/etc/amaranten-ha/ruleset.nft"
 RECORD = "/var/lib/amaranten-ha/deployed.json"
 # What a run leaves behind, the times of elements apart.
 RULES = """
-nft list tables
+nft list tables | sort
 nft -s list table inet edge | sed 's/ expires [0-9a-z]*//'
 cat /etc/amaranten-ha/ruleset.nft
 """
