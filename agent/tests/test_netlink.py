@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from sync_netns import Namespace, tcp
 from sync_pair import SERVER, Pair
 from sync_samples import direction, entries, entry, packed, tcp_entry, tcp_info, udp_entry
 
+from amaranten_ha import walker as walker_module
 from amaranten_ha.core import flow, rewrite, tlv
 from amaranten_ha.core.copy import Copy
 from amaranten_ha.core.mirror import Mirror
@@ -35,7 +36,7 @@ from amaranten_ha.io.netlink import (
     Request,
     Table,
 )
-from amaranten_ha.walker import Walker
+from amaranten_ha.walker import RENEWAL_NS, WHOLE_NS, Walker
 
 pytestmark = [
     pytest.mark.live,
@@ -157,6 +158,97 @@ def test_a_key_that_makes_no_sense_is_refused_and_ends_nothing(table: Table) -> 
     for key in (b"", b"\x04\x00\x01\x80", odd, flow.parse(udp_entry()).key):
         walker.look_up(key, 0)
     assert source.take(1 << 40, urgent=True) is None
+
+
+def begun(table: Table, entries: list[bytes]) -> tuple[Walker, Source]:
+    """Entries of the kernel, and a walker whose first survey has seen them."""
+    table.change([create(rewrite.creation(flow.parse(each))) for each in entries])
+    source = Source(Mirror(Scope(frozenset())))
+    walker = Walker(table, source, Copy(source.mirror), lambda commands, now_ns: None)
+    survey(walker, 1)
+    return walker, source
+
+
+def survey(walker: Walker, now_ns: int) -> None:
+    """Let one survey begin and end."""
+    ended = walker.surveys_ended
+    for _turn in range(1000):
+        walker.turn(now_ns)
+        if walker.surveys_ended > ended:
+            return
+    raise AssertionError("the survey does not end")
+
+
+def dumps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count how often the kernel's whole table is read."""
+    made: list[int] = []
+
+    class Counted(netlink.Dump):
+        def __init__(self) -> None:
+            made.append(1)
+            super().__init__()
+
+    monkeypatch.setattr(walker_module, "Dump", Counted)
+    return made
+
+
+def test_few_known_entries_are_looked_up_and_the_whole_table_is_read_now_and_then(
+    box: Namespace, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dump of a table with few entries holds its processor: 12 ms have been seen."""
+    whole = dumps(monkeypatch)
+    with box.inside():
+        known = [udp_entry(port) for port in range(1, 300)] + [tcp_entry(9)]
+        walker, source = begun(table, [])
+        survey(walker, RENEWAL_NS + 2)
+        assert len(whole) == 1, "nothing is known: nothing is looked up"
+        walker, source = begun(table, known)
+        assert (len(whole), len(source.mirror)) == (2, 300)
+        gone, unheard = flow.parse(known[0]), flow.parse(udp_entry(5000))
+        table.change([
+            Request(CT_DELETE, 0, socket.AF_INET, gone.key),
+            create(rewrite.creation(unheard)),
+        ])  # fmt: skip
+        survey(walker, RENEWAL_NS + 2)
+        assert len(whole) == 2
+        assert gone.key not in source.mirror and len(source.mirror) == 299
+        assert unheard.key not in source.mirror, "nothing told of it: only a whole survey can"
+        survey(walker, WHOLE_NS + 2)
+        assert len(whole) == 3
+        assert unheard.key in source.mirror and len(source.mirror) == 300
+
+
+@pytest.mark.parametrize(
+    "cause", [Walker.repair, Walker.compare, Walker.fresh_survey], ids=lambda each: each.__name__
+)
+def test_whatever_doubts_what_is_known_has_the_whole_table_read(
+    box: Namespace, table: Table, monkeypatch: pytest.MonkeyPatch, cause: Callable[..., object]
+) -> None:
+    whole = dumps(monkeypatch)
+    with box.inside():
+        walker, source = begun(table, [udp_entry(1)])
+        cause(walker, 1000)
+        walker.turn(1000)
+        # A bulk takes its place before it has seen everything, and is whole as well.
+        table.change([create(rewrite.creation(flow.parse(udp_entry(2))))])
+        assert walker.begin_bulk(1, 1000, whole=False) is not None
+        survey(walker, 1000)
+        assert flow.parse(udp_entry(2)).key in source.mirror
+        before = len(whole)
+        assert walker.begin_bulk(2, 2000, whole=False) is not None
+        survey(walker, 2000)
+        assert len(whole) == before, "nothing is doubted any more"
+
+
+def test_many_known_entries_are_read_from_the_whole_table(
+    box: Namespace, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = dumps(monkeypatch)
+    monkeypatch.setattr(walker_module, "KNOWN_FEW", 10)
+    with box.inside():
+        walker, _source = begun(table, [udp_entry(port) for port in range(1, 12)])
+        survey(walker, RENEWAL_NS + 2)
+    assert len(whole) == 2
 
 
 def test_lost_events_are_said(box: Namespace, table: Table) -> None:

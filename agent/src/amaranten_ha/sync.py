@@ -292,7 +292,7 @@ class Sync:
             self._vital.stop_telling()
             self._bulk_given = 0
         if wanted and wanted != self._bulk_given and self._channel.room:
-            message = self._walker.begin_bulk(wanted, now_ns)
+            message = self._walker.begin_bulk(wanted, now_ns, whole=self._bulk_given != 0)
             if message is not None:
                 self._bulk_given = wanted
                 self._channel.send(message)

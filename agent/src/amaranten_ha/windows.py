@@ -11,11 +11,12 @@ lives on. A walk is paced, and ends at once when the traffic is to move away aga
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from amaranten_ha.core import flow, rewrite
 from amaranten_ha.core.errors import KernelRefused, PeerError
 from amaranten_ha.core.mirror import Mirror
-from amaranten_ha.io.netlink import CT_NEW, Dump, Request, Table
+from amaranten_ha.io.netlink import CT_NEW, Reader, Request, Table
 
 S_NS = 1_000_000_000
 FIRST_NS = 2 * S_NS
@@ -28,11 +29,11 @@ PIECES, PAUSE_NS = 4, S_NS // 20
 class Windows:
     """The walks of an active node through its survivable entries."""
 
-    def __init__(self, table: Table, mirror: Mirror) -> None:
-        self._table, self._mirror = table, mirror
+    def __init__(self, table: Table, mirror: Mirror, read: Callable[[], Reader]) -> None:
+        self._table, self._mirror, self._read = table, mirror, read
         self._due_ns: int | None = None
         self._again_ns = AGAIN_NS_MIN
-        self._dump: Dump | None = None
+        self._reader: Reader | None = None
         self.liberal = 0
         """How many entries the last whole walk had to leave liberal."""
         self._left = 0
@@ -44,28 +45,28 @@ class Windows:
 
     def stop(self) -> None:
         """The traffic moves away: tighten nothing more."""
-        if self._dump is not None:
-            self._dump.close()
-        self._dump = self._due_ns = None
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = self._due_ns = None
 
     def turn(self, now_ns: int) -> None:
         """Do a piece of the walk that is due."""
         if self._due_ns is None or now_ns < self._due_ns:
             return
         try:
-            if self._dump is None:
-                self._dump, self._left = Dump(), 0
+            if self._reader is None:
+                self._reader, self._left = self._read(), 0
             for _piece in range(PIECES):
-                self._tighten(self._dump.read())
-                if self._dump.done:
+                self._tighten(self._reader.read())
+                if self._reader.done:
                     self._end(now_ns)
                     return
             self._due_ns = now_ns + PAUSE_NS
         except KernelRefused:
-            self._dump, self._due_ns = None, now_ns + self._again_ns
+            self._reader, self._due_ns = None, now_ns + self._again_ns
 
     def _end(self, now_ns: int) -> None:
-        self._dump, self.liberal = None, self._left
+        self._reader, self.liberal = None, self._left
         self._due_ns = now_ns + self._again_ns if self._left else None
         self._again_ns = min(2 * self._again_ns, AGAIN_NS_MAX)
 

@@ -10,6 +10,8 @@ together again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from zlib import crc32
 
 from amaranten_ha.core import digest, flow
@@ -35,6 +37,9 @@ class Mirror:
 
     def __len__(self) -> int:
         return self._count
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain.from_iterable(self._buckets)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._buckets[digest.bucket(key)]

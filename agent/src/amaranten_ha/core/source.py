@@ -62,6 +62,7 @@ class Source:
         self._digest_due_ns = self._digest_ns = 0
         self._listings: deque[int] = deque()
         self._deep = self._deep_survey = False
+        self._whole = True
 
     @property
     def told(self) -> int:
@@ -141,12 +142,18 @@ class Source:
 
     # Surveys.
 
-    def begin_survey(self, survey: Survey, bulk: int = 0) -> stream.Message | None:
-        """Begin a walk; for a bulk returns what announces it. What was pending is in the walk."""
-        self.survey = survey
+    def begin_survey(
+        self, survey: Survey, bulk: int = 0, *, whole: bool = True
+    ) -> stream.Message | None:
+        """Begin a walk; for a bulk returns what announces it. What was pending is in the walk.
+
+        Unless it is `whole` it sees only what is known, and what cannot survive is not counted.
+        """
+        self.survey, self._whole = survey, whole
         self._deep, self._deep_survey = False, self._deep
         self.mirror.begin_survey()
-        self.census.begin()
+        if whole:
+            self.census.begin()
         if survey is not Survey.BULK:
             return None
         # What was told before this beginning is believed by nobody and confirmed by nobody.
@@ -179,7 +186,8 @@ class Source:
     def end_survey(self, now_ns: int) -> None:
         """The walk is over, and what it had not seen was looked up."""
         self.mirror.end_survey()
-        self.census.end()
+        if self._whole:
+            self.census.end()
         if self.survey is Survey.BULK and self.sending:
             self.ledger.mark(MarkKind.BULK_END, self._bulk, now_ns)
         self.survey = Survey.NONE

@@ -125,6 +125,31 @@ class Table:
                     return None
                 raise _refused("look-up of a connection", code)
 
+    def look_up_all(self, requests: Sequence[tuple[int, bytes]]) -> list[bytes]:
+        """Look up many, each a family and a key; return the attributes of what was found.
+
+        Why one was not found is not told: who wants to know looks it up alone.
+        """
+        if not requests:
+            return []
+        first = self._sequence + 1
+        encoded = [
+            Request(CT_GET, 0, family, key).encode(first + index, last=False)
+            for index, (family, key) in enumerate(requests)
+        ]
+        self._sequence += len(requests)
+        self._socket.send(b"".join(encoded))
+        found: list[bytes] = []
+        waiting = len(requests)
+        while waiting:
+            for kind, sequence, body in messages(self._socket.recv(RECEIVE_BYTES)):
+                if sequence < first:
+                    continue
+                waiting -= 1
+                if kind != _ERROR:
+                    found.append(body[NF_HEADER.size :])
+        return found
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
@@ -175,6 +200,40 @@ class Dump:
     def close(self) -> None:
         """End the walk early."""
         self._socket.close()
+
+
+class Revisit:
+    """A walk through entries that are known: each of them is looked up.
+
+    In place of a `Dump`, which goes through all buckets of the kernel's hash without a pause: while
+    it finds nothing to fill its buffer with, its processor takes no packet and runs no other
+    process (12 ms for 262 144 buckets and 100 entries).
+    """
+
+    def __init__(self, table: Table, requests: Sequence[tuple[int, bytes]]) -> None:
+        """Begin the walk; each entry is given by its family and its key."""
+        self._table = table
+        self._requests = requests
+        self._next = 0
+
+    @property
+    def done(self) -> bool:
+        """All were looked up."""
+        return self._next >= len(self._requests)
+
+    def read(self) -> list[bytes]:
+        """Return the attributes of the next entries that still exist."""
+        piece = self._requests[self._next : self._next + BATCH_MAX]
+        self._next += len(piece)
+        return self._table.look_up_all(piece)
+
+    def close(self) -> None:
+        """End the walk early."""
+        self._next = len(self._requests)
+
+
+Reader = Dump | Revisit
+"""A walk through the table, whole or through what is known."""
 
 
 def open_socket(groups: int) -> socket.socket:
