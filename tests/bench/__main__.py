@@ -78,15 +78,20 @@ def run(options: argparse.Namespace, cells: Cells, wanted: list[Cell], bench: An
     return 1 if failed else 0
 
 
-def failover(options: argparse.Namespace) -> int:
-    """``make bench-failover``."""
+def failover_cells(options: argparse.Namespace) -> list[Cell]:
+    """What `failover` is to measure; a variant takes part where it differs."""
     contenders = chosen(catalogue.FAILOVER, options.contender)
     picked = [each for each in faults.FAULTS if not options.what or each.name in options.what]
     fixed = options.n or (QUICK if options.quick else 0)
-    wanted = interleaved(
+    drawn = interleaved(
         [each.name for each in contenders],
         [(each.name, fixed or each.repetitions) for each in picked],
     )
+    return [each for each in drawn if each.what in catalogue.ONLY.get(each.contender, (each.what,))]
+
+
+def failover(options: argparse.Namespace) -> int:
+    """``make bench-failover``."""
 
     def bench(ground: Ground) -> tuple[Any, Any]:
         def measure(each: Cell) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def failover(options: argparse.Namespace) -> int:
 
         return measure, failover_table.brief
 
-    return run(options, Cells("failover", commit()), wanted, bench)
+    return run(options, Cells("failover", commit()), failover_cells(options), bench)
 
 
 def sync(options: argparse.Namespace) -> int:

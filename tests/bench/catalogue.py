@@ -18,6 +18,11 @@ def ours(profile: str) -> Ours:
     return Ours(profile, f"ours, {profile}", OUR_UNITS, steps.HEART, (steps.SYNC,), profile)
 
 
+MONITORED = Ours(
+    "metal-monitor", "ours, metal, lan with monitor", OUR_UNITS, steps.HEART, (steps.SYNC,),
+    profile="metal", monitored=True,
+)  # fmt: skip
+
 FAILOVER: tuple[Contender, ...] = (
     ours("metal"),
     keepalived("ka10-cached", "keepalived 10 ms, FTFW cached", advert_s="0.01", mode="cached"),
@@ -34,6 +39,7 @@ FAILOVER: tuple[Contender, ...] = (
         mode="cached",
         preempts=True,
     ),
+    MONITORED,
 )
 # VRRP at 100 ms: quiet enough that no switch disturbs a measurement of replication.
 SYNC: tuple[Contender, ...] = (
@@ -42,4 +48,6 @@ SYNC: tuple[Contender, ...] = (
     keepalived("ftfw-direct", "conntrackd FTFW, direct", advert_s="0.1", mode="direct"),
     keepalived("notrack", "conntrackd NOTRACK, no caches", advert_s="0.1", mode="notrack"),
 )
+ONLY = {MONITORED.name: ("cable",)}
+"""A variant is measured where it differs."""
 BY_NAME = {each.name: each for each in (*FAILOVER, *SYNC)}

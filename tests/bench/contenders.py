@@ -137,11 +137,17 @@ class Ours(Contender):
     """The product, in one of its profiles."""
 
     profile: str = "virtual"
+    monitored: bool = False
+    """Whether lan has `monitor: true`."""
 
     def configure(self, node: Machine) -> None:
         """The deployed configuration, with this profile."""
-        edit = f's/^profile = .*/profile = "{self.profile}"/'
-        must(node, "sed", "-i", edit, CONFIGURATION)
+        monitor = "true" if self.monitored else "false"
+        edits = (
+            f's/^profile = .*/profile = "{self.profile}"/',
+            f'/^name = "lan"$/,/^monitor = /s/^monitor = .*/monitor = {monitor}/',
+        )
+        must(node, "sed", "-i", "-e", edits[0], "-e", edits[1], CONFIGURATION)
 
     def settled(self, lab: Lab) -> bool:
         """As its own status says; the kernel's addresses must agree."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import document, events, failover_table, figures, sync_table
+from tests.bench import __main__, document, events, failover_table, faults, figures, sync_table
 from tests.bench.cells import Cell, Cells, interleaved
 from tests.bench.flows import send_gap_ms, silence_ms
 from tests.bench.ground import ruleset
@@ -163,6 +163,13 @@ def test_the_tables_say_what_was_lost_what_never_ended_and_what_failed(tmp_path:
     assert "it fell over" in text
     assert "200 of 200, every run" in text
     assert "| power loss, virtual: at most 300 ms | - | not measured |" in text
+
+
+def test_a_variant_is_measured_where_it_differs() -> None:
+    options = __main__.parser().parse_args(["failover", "-n", "1"])
+    cells = __main__.failover_cells(options)
+    assert [each.what for each in cells if each.contender == "metal-monitor"] == ["cable"]
+    assert len([each for each in cells if each.contender == "metal"]) == len(faults.FAULTS)
 
 
 @pytest.mark.parametrize(("lost", "verdict"), [(0, "met"), (1, "**not met**")])
