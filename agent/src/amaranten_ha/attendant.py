@@ -110,7 +110,6 @@ class Attendant:
     ) -> None:
         operation = request.get("op")
         if operation == "status":
-            self._walker.count(now_ns)
             client.say({"ok": True, **detail()})
             return
         wish = {"resync": stream.Wish.RESYNC, "deep": stream.Wish.DEEP}.get(str(operation))

@@ -55,7 +55,7 @@ class Walker:
         self.windows = Windows(table, source.mirror, lambda: self._read(whole=False))
         self._walk: Walk | None = None
         self._reader: Reader | None = None
-        self._survey_due_ns = self._whole_due_ns = self._whole_ns = 0
+        self._survey_due_ns = self._whole_due_ns = 0
         self.loosen_due = False
         self.repairing = False
         """Events were lost and the table was not compared since."""
@@ -84,11 +84,6 @@ class Walker:
         """Ask for a survey that sees the table as it is from now on; returns its number."""
         self.compare(now_ns)
         return self._surveys_begun + 1
-
-    def count(self, now_ns: int) -> None:
-        """Somebody asks for what only a whole survey counts: have one that is not older."""
-        if now_ns - self._whole_ns > RENEWAL_NS and self._whole_due_ns > now_ns:
-            self.compare(now_ns)
 
     def begin_bulk(self, number: int, now_ns: int, *, whole: bool) -> stream.Message | None:
         """Begin the bulk that the peer asked for; it takes the place of any other walk.
@@ -144,7 +139,7 @@ class Walker:
             self._surveys_begun += 1
             self._survey_due_ns = now_ns + RENEWAL_NS
             if isinstance(reader, Dump):
-                self._whole_due_ns, self._whole_ns = now_ns + WHOLE_NS, now_ns
+                self._whole_due_ns = now_ns + WHOLE_NS
         return isinstance(reader, Dump)
 
     def _read(self, *, whole: bool) -> Reader:
