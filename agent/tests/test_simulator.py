@@ -114,6 +114,13 @@ KEPT = {
     "an announced restart that takes too long ends as any other": Plan(
         profile="metal", faults=(Fault(at_ms=0, what="restart", node=1, amount=3100),)
     ),
+    "a farewell right after a long stall tells of the change that it has just heard of": Plan(
+        skew="major",
+        faults=(
+            Fault(at_ms=0, what="stall", node=1),
+            Fault(at_ms=0, what="stop", node=1, for_ms=400),
+        ),
+    ),
 }
 """Minimal plans of failures that were found, by what was learned from them."""
 

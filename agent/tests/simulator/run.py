@@ -27,6 +27,9 @@ stop waits five seconds for its hand-over. Patience begins when both are back, n
 HARMLESS = frozenset({"switchover", "lag", "gateways", "forge", "replay", "double", "restart"})
 """While nothing else happens the pair never stops forwarding; a restart must end in its time."""
 
+CRASH = "crash"
+"""The name of the violation when an engine raises what nobody catches."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -64,6 +67,9 @@ def run(plan: Plan, trace: bool = False) -> tuple[Outcome, World]:
             _quiet(world, plan)
     except Violation as found:
         violation, text = found.name, str(found)
+    except Exception as error:  # noqa: BLE001
+        # A heart that ends by an exception is a finding like any other, with its seed.
+        violation, text = CRASH, f"{CRASH}: {error!r}"
     rules = tuple(sorted(world.judge.counts.items()))
     return Outcome(plan, violation, text, world.now_ns // MS_NS, rules), world
 

@@ -36,7 +36,8 @@ class Damper:
             return ()
         self._forget(now_ns)
         found = sorted(self._changes.items(), key=lambda item: item[1])[-CHANGES_TOLD_MAX:]
-        return tuple((epoch, (now_ns - at_ns) // (1000 * MS_NS)) for epoch, at_ns in found)
+        # What was heard since the last decision is later than it, and a farewell waits for none.
+        return tuple((epoch, max(0, now_ns - at_ns) // (1000 * MS_NS)) for epoch, at_ns in found)
 
     def damped(self, now_ns: int) -> bool:
         """Say whether the durations are to be the long ones now."""
