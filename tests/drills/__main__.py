@@ -91,17 +91,20 @@ def table() -> str:
     """All runs in a table: how many, how many sound, the figures, the usual time and the load.
 
     The silence is the longer one of a run's flows, by the report: the median and the longest.
+    `stalled` is for how long a processor of this machine served nobody, at worst: as long may two
+    flows differ, and none of the nodes has any part in it.
     """
-    words = "kind way runs sound silence to-wire to-probe both-active s load"
+    words = "kind way runs sound silence to-wire to-probe both-active stalled s load"
     rows = [tuple(words.split())]
     runs = read()
     for kind, way in ((kind, way) for kind in KINDS for way in ways.WAYS):
         those = [run for run in runs if (run["kind"], run["way"]) == (kind, way)]
         if those:
-            figures = ["", "", "", ""]
+            figures = ["", "", "", "", ""]
             if told := [max(run["report_ms"].values()) for run in those if run.get("report_ms")]:
                 figures = [f"{statistics.median(told):.1f} ({max(told):g})"]
-                figures += [f"{max(run.get(key, 0.0) for run in those):g}" for key in DIFFERENCES]
+                highest = (*DIFFERENCES, "stalled_ms")
+                figures += [f"{max(run.get(key, 0.0) for run in those):g}" for key in highest]
             sound = sum(run["sound"] for run in those)
             took = statistics.median(run["seconds"] for run in those)
             loads = [run["load"] for run in those if "load" in run] or [0.0]

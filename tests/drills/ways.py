@@ -22,7 +22,7 @@ from typing import Any
 from tests.drills import wire
 from tests.integration import steps
 from tests.integration.deployment import varied
-from tests.lab import Lab
+from tests.lab import Lab, stalls
 from tests.lab.plan import NODES, ROOT
 from tests.probes import driver
 
@@ -105,6 +105,7 @@ def measured(lab: Lab, kind: str, number: int) -> dict[str, Any]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         packets = folder / "packets.json"
         watch = stack.enter_context(lab.watch())
+        stack.enter_context(stalls.watching(folder / stalls.LOG, beat_ms=1, stall_ms=2))
         if kind == "isolate" and number % 2 == 0:
             # A host that follows no announcement: so both nodes have traffic to pass.
             client, holder = lab.host("client"), steps.active(lab)
@@ -121,7 +122,8 @@ def measured(lab: Lab, kind: str, number: int) -> dict[str, Any]:
         rows = json.loads(packets.read_text())
         path = folder / "report.json"
         report = json.loads(path.read_text()) if path.exists() else {}
-    found: dict[str, Any] = {"code": code, "problems": []}
+        stalled_ms = max(stalls.all_ms(folder / stalls.LOG), default=0.0)
+    found: dict[str, Any] = {"code": code, "problems": [], "stalled_ms": stalled_ms}
     if code != 0 or not report.get("drills"):
         found["problems"].append(f"the drill ended with {code}")
         found["said"] = controller.said()

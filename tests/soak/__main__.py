@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT / "agent/src"), str(ROOT / "agent/tests")]
 from heart_pair import LINKS, Pair, remove_leftovers  # noqa: E402
 
 from amaranten_ha.core.timing import PROFILES  # noqa: E402
+from tests.lab import stalls  # noqa: E402
 from tests.soak.counter import Counter  # noqa: E402
 from tests.soak.results import add_up, in_words  # noqa: E402
 
@@ -48,13 +49,6 @@ def burn(count: int) -> list[subprocess.Popen[bytes]]:
     """Keep processors busy, behind everything else that wants to run."""
     command = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "19", sys.executable, "-c"]
     return [subprocess.Popen([*command, "while True: pass"]) for _number in range(count)]
-
-
-def watch_stalls(folder: Path) -> list[subprocess.Popen[bytes]]:
-    """Watch each processor for moments in which it serves nobody."""
-    command = ["setpriv", "--pdeathsig", "KILL", sys.executable, str(ROOT / "tests/soak/stalls.py")]
-    path = str(folder / "stalls.jsonl")
-    return [subprocess.Popen([*command, str(each), path]) for each in os.sched_getaffinity(0)]
 
 
 class Soak:
@@ -129,24 +123,25 @@ def measure(options: argparse.Namespace) -> None:
         "pairs": options.pairs, "hogs": options.hogs, "seconds": options.seconds,
     }  # fmt: skip
     soak = Soak(options.profile, options.pairs, folder)
-    helpers = burn(options.hogs) + watch_stalls(folder)
+    hogs = burn(options.hogs)
     try:
-        soak.start(run)
-        for counters in soak.counters.values():
-            for counter in counters.values():
-                counter.taken()
-        looked = time.monotonic()
-        deadline = looked + options.seconds
-        while looked < deadline:
-            time.sleep(max(0.0, min(LOOK_S, deadline - time.monotonic())))
-            now = time.monotonic()
-            soak.look(now - looked)
-            looked = now
+        with stalls.watching(folder / stalls.LOG, beat_ms=10, stall_ms=50):
+            soak.start(run)
+            for counters in soak.counters.values():
+                for counter in counters.values():
+                    counter.taken()
+            looked = time.monotonic()
+            deadline = looked + options.seconds
+            while looked < deadline:
+                time.sleep(max(0.0, min(LOOK_S, deadline - time.monotonic())))
+                now = time.monotonic()
+                soak.look(now - looked)
+                looked = now
     finally:
         soak.stop()
-        for helper in helpers:
-            helper.kill()
-            helper.wait()
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
 
 
 def main() -> int:

@@ -14,6 +14,8 @@ from typing import Any
 
 from heart_pair import changes_in
 
+from tests.lab import stalls
+
 AIM = 2_160_000
 """Beats per link and direction: 24 hours of one pair at the default profile."""
 
@@ -44,10 +46,9 @@ def _add(row: dict[str, Any], folder: Path, run: dict[str, Any]) -> None:
     row["runs"] += 1
     if run["commit"] not in row["commits"]:
         row["commits"].append(run["commit"])
-    stalls = folder / "stalls.jsonl"
-    for line in stalls.read_text().splitlines() if stalls.exists() else ():
-        row["stalls"] += 1
-        row["stall_ms"] = max(row["stall_ms"], json.loads(line)["ms"])
+    stood_still_ms = stalls.all_ms(folder / stalls.LOG)
+    row["stalls"] += len(stood_still_ms)
+    row["stall_ms"] = max([row["stall_ms"], *stood_still_ms])
     newest: dict[str, dict[str, Any]] = {}
     for line in (folder / "beats.jsonl").read_text().splitlines():
         look = json.loads(line)
