@@ -30,6 +30,22 @@ KEPT = {
             Fault(at_ms=0, what="double", for_ms=200, amount=50),
         )
     ),
+    "an answer that comes twice is none to a question that was lost": Plan(
+        gateways=True,
+        faults=(
+            Fault(at_ms=200, what="double", for_ms=600, amount=50),
+            Fault(at_ms=300, what="uplink", node=2, for_ms=300),
+            Fault(at_ms=500, what="kill", node=1),
+        ),
+    ),
+    "nobody follows a living peer because answers come twice after a cut": Plan(
+        gateways=True,
+        faults=(
+            Fault(at_ms=0, what="uplink", node=2, for_ms=300),
+            Fault(at_ms=0, what="beats", node=1, for_ms=1000),
+            Fault(at_ms=0, what="double", for_ms=1000, amount=50),
+        ),
+    ),
     "a higher claim binds however late it is heard": Plan(
         profile="fast",
         faults=(

@@ -60,8 +60,12 @@ class LinkPulse:
     peer_mac: bytes | None = None
     asked: bool = False
     """Probed in this silence; an answer before that is one to an earlier question."""
-    awaited: int = 0
-    """Questions for the own address that have no answer yet: one that comes twice counts once."""
+    awaited: bool = False
+    """The own address was asked for since its last answer: one that comes twice counts once.
+
+    Not how often: the answers of questions that were lost would be waited for, and repeats of the
+    next one would count for them.
+    """
     unanswered: int = 0
     shared_seen: bool = False
     """A shared address answered here since the last answer for an own address."""
@@ -132,8 +136,8 @@ class Pulse:
         self._fenced_run = 0
         self._forwarding = False
         for each in self.links.values():
-            each.unanswered = each.awaited = 0
-            each.asked = each.shared_seen = False
+            each.unanswered = 0
+            each.asked = each.awaited = each.shared_seen = False
 
     def answered(self, link_number: int, target: Target, at_ns: int) -> None:
         """Take in the peer's kernel's answer to a probe.
@@ -152,7 +156,7 @@ class Pulse:
             self._fenced_run = 0
             return
         if link.probes_shared and link.awaited:
-            link.awaited -= 1
+            link.awaited = False
             if not link.shared_seen:
                 self._fenced_run += 1
             link.shared_seen = False
@@ -162,8 +166,7 @@ class Pulse:
     def probed(self, link_number: int) -> None:
         """Note that a round of probes has left on a link."""
         link = self.links[link_number]
-        link.asked = True
-        link.awaited += 1
+        link.asked = link.awaited = True
         link.unanswered += 1
 
     def probing(self, now_ns: int) -> bool:
