@@ -53,6 +53,12 @@ KEPT = {
             Fault(at_ms=133, what="starve", node=1, for_ms=70),
         ),
     ),
+    "who was followed goes on if it hears that its follower has fallen since": Plan(
+        faults=(
+            Fault(at_ms=1, what="starve", node=1, for_ms=400, amount=1),
+            Fault(at_ms=400, what="gate", node=2, for_ms=45, amount=1),
+        )
+    ),
     "who hands over gives its standing along": Plan(
         gateways=True,
         faults=(

@@ -55,6 +55,8 @@ class Judge:
         self._careful_until_ns = {1: 0, 2: 0}
         self._newest: dict[int, tuple[Sent, int] | None] = {1: None, 2: None}
         """The newest fresh heartbeat that a heart has drained, and when."""
+        self._holder_heard_ns = {1: 0, 2: 0}
+        """When the newest that it had drained last was that of an active other."""
         self._claims: dict[tuple[int, int], int] = {}
         self._last_claim = {1: 0, 2: 0}
         """The epoch of a node's newest claim."""
@@ -144,7 +146,9 @@ class Judge:
             self._met_ns[machine.number] = met_ns, machine.now_ns
             known = self._newest[machine.number]
             if known is None or (sent.session, sent.sequence) >= known[0].order:
-                self._newest[machine.number] = sent, self._world.now_ns
+                self._newest[machine.number] = sent, now_ns
+                if sent.role in HOLDERS:
+                    self._holder_heard_ns[machine.number] = now_ns
                 epoch = max(sent.epoch, self._heard_epoch[machine.number])
                 self._heard_epoch[machine.number] = epoch
 
@@ -176,15 +180,19 @@ class Judge:
             self._world.now_ns - machine.plan.timing.dead_ms * MS_NS,
             self._claimed_ns[machine.number],
         )
-        number, missed_ns = machine.number, self._missed_ns[machine.number]
+        told_ns, missed_ns = self._told_ns[machine.number], self._missed_ns[machine.number]
         if other.kernel.deaf and other.role not in HOLDERS:
             # A deaf gate closes only with its lease. Its node says already that it is not active,
-            # and what came while this machine stood still cannot tell it more.
+            # and what came while this machine stood still cannot tell it more. Nor can what was
+            # kept for it, once that word was heard again, later than together with what was kept.
             missed_ns = 0
+            newest = self._newest[machine.number]
+            if newest is not None and newest[1] > self._holder_heard_ns[machine.number]:
+                told_ns = 0
         if self._newest_is_lower(machine):
             # The higher claim stays: who hears it yields at once, or "two active" says so.
             return
-        knew_ns = max(self._told_ns[number], missed_ns)
+        knew_ns = max(told_ns, missed_ns)
         if other.forwards() and knew_ns > since_ns + SLACK_NS:
             raise Violation("reopened", f"{name} opened its gate again beside its active peer")
 
