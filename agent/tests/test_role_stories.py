@@ -155,6 +155,24 @@ def test_a_silence_before_they_met_makes_no_peer_deaf(heals_after_ms: int) -> No
     assert world.nobody_forwards_ns == 0
 
 
+def test_what_a_stopped_heart_did_not_say_makes_no_peer_deaf() -> None:
+    """The wires are mended while the heart with the higher claim is stopped, and what the other
+    says waits for it: it has heard for long enough, and has said nothing that could be echoed."""
+    world = settled()
+    world.partition()
+    world.run(500)
+    assert world.roles() == (ACTIVE, ACTIVE)
+    world.stall(2)
+    world.heal()
+    world.run(world.timing.one_way_ms + world.timing.dead_ms)
+    world.go_on(2)
+    world.run(500)
+    assert world.roles() == (PASSIVE, ACTIVE)
+    assert reasons(world, 1)[-1] == "yield to higher claim"
+    assert "yield: peer is deaf" not in reasons(world, 2)
+    assert world.nobody_forwards_ns <= world.timing.beat_ms * MS_NS
+
+
 def test_a_node_that_waits_for_its_peer_never_starts_isolated() -> None:
     world = Story()
     world.power_off(2)

@@ -126,6 +126,27 @@ KEPT = {
             Fault(at_ms=400, what="partition", for_ms=22),
         ),
     ),
+    "what a stopped heart did not say makes no peer deaf": Plan(
+        faults=(
+            Fault(at_ms=0, what="partition", for_ms=300),
+            Fault(at_ms=0, what="one-way", node=2, for_ms=4300),
+            Fault(at_ms=400, what="stall", node=2),
+        )
+    ),
+    "a stop of the heart begins the count of deafness anew, at any profile": Plan(
+        profile="fast",
+        faults=(
+            Fault(at_ms=0, what="one-way", node=2, for_ms=800),
+            Fault(at_ms=0, what="partition", for_ms=40),
+            Fault(at_ms=70, what="stall", node=2),
+        ),
+    ),
+    "who was stopped while the wires were mended yields to no peer that can hear it": Plan(
+        faults=(
+            Fault(at_ms=0, what="partition", for_ms=400),
+            Fault(at_ms=350, what="stall", node=2, for_ms=3000),
+        )
+    ),
     "who resumes announces, for the peer may have come and gone": Plan(
         faults=(
             Fault(at_ms=0, what="restart", node=1, amount=700),

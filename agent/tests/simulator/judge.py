@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from amaranten_ha.core.beat import Kind, Role
 from amaranten_ha.core.role import Rule
 from amaranten_ha.core.timing import MS_NS, SILENT_BEATS
+from simulator.contact import Contact
 from simulator.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -72,10 +73,7 @@ class Judge:
         self._reaches_since_ns = {1: 0, 2: 0}
         self._listened_ns = {1: 0, 2: 0}
         """When a heart last drained something fresh."""
-        self._contact_ns = {1: 0, 2: 0}
-        """Since when it has been hearing the other without a silence of `dead`."""
-        self._met_ns = {1: (0, 0), 2: (0, 0)}
-        """The same by the node's own clock, and when it last drained something fresh."""
+        self._contact = {1: Contact(), 2: Contact()}
         self._before: Any = None
         self.recordings: dict[int, list[tuple[int, Any, bytes]]] = {}
         """What an attacker has recorded of what a node was sent, if there is one."""
@@ -136,14 +134,9 @@ class Judge:
             recorded = arrival.link, arrival.content, arrival.mac
             self.recordings[machine.number].append(recorded)
         if heart.session in sent.fresh_for:
-            now_ns = self._world.now_ns
-            if now_ns - self._listened_ns[machine.number] > heart.timing.dead_ms * MS_NS:
-                self._contact_ns[machine.number] = now_ns
-            self._listened_ns[machine.number] = now_ns
-            since_ns, last_ns = self._met_ns[machine.number]
-            silent = machine.now_ns - last_ns > heart.timing.dead_ms * MS_NS
-            met_ns = machine.now_ns if silent else since_ns
-            self._met_ns[machine.number] = met_ns, machine.now_ns
+            self._listened_ns[machine.number] = now_ns = self._world.now_ns
+            dead_ns = heart.timing.dead_ms * MS_NS
+            self._contact[machine.number].hears.sign(arrival.at_ns, dead_ns)
             known = self._newest[machine.number]
             if known is None or (sent.session, sent.sequence) >= known[0].order:
                 self._newest[machine.number] = sent, now_ns
@@ -160,11 +153,12 @@ class Judge:
 
     def sent(self, machine: Machine, sent: Sent, was_open: bool) -> None:
         """A heart's frame has left, and the gate has seen it."""
+        assert machine.heart is not None
         kernel, now_ns = machine.kernel, machine.now_ns
-        name = machine.plan.name
+        name, timing = machine.plan.name, machine.heart.timing
+        self._contact[machine.number].speaks.sign(now_ns, timing.dead_ms * MS_NS)
         left_ns = kernel.lease_until_ns - now_ns
-        damped = machine.heart is not None and machine.heart.timing.damped
-        limits_ms = DAMPED_LEASE_MS if damped else LEASE_MS
+        limits_ms = DAMPED_LEASE_MS if timing.damped else LEASE_MS
         limit_ms = LINGER_MS if sent.kind is Kind.LINGER else limits_ms[self._world.plan.profile]
         renews = sent.kind is Kind.LINGER or (sent.kind is Kind.BEAT and sent.role in HOLDERS)
         if renews and not kernel.deaf and left_ns > limit_ms * MS_NS:
@@ -278,10 +272,14 @@ class Judge:
         self._claimed_ns[number] = self._world.now_ns
 
     def _reached_nobody(self, machine: Machine) -> bool:
-        """Say whether third parties were out of reach for as long as they were asked urgently."""
+        """Say whether third parties were out of reach for as long as they were asked urgently.
+
+        What had left when the last cable was cut still arrives, a question and its answer later.
+        """
         timing, number = machine.plan.timing, machine.number
         asked_ms = timing.dead_ms - SILENT_BEATS * timing.beat_ms
-        since_ns = self._world.now_ns - asked_ms * MS_NS
+        under_way_ns = 2 * self._world.plan.latency_us * 1000 + SLACK_NS
+        since_ns = self._world.now_ns - asked_ms * MS_NS - under_way_ns
         return not self._reaches[number] and self._reaches_since_ns[number] <= since_ns
 
     def _resumed(self, machine: Machine) -> None:
@@ -346,12 +344,16 @@ class Judge:
 
     def _yields_to_deaf(self, machine: Machine) -> None:
         assert machine.heart is not None
-        timing, number = machine.heart.timing, machine.number
-        heard_ns = self._world.now_ns - self._listened_ns[3 - number]
-        # By its own clock: a machine that was paused with its clock cannot know of that silence.
-        met_ns = machine.now_ns - self._met_ns[number][0]
-        if min(heard_ns, met_ns) < (ONE_WAY_DEADS - 1) * timing.dead_ms * MS_NS:
+        least_ms = (ONE_WAY_DEADS - 1) * machine.heart.timing.dead_ms
+        if self._unheard_ns(machine) < least_ms * MS_NS:
             raise Violation("deaf", f"{machine.plan.name} yielded to a peer that could hear it")
+
+    def _unheard_ns(self, machine: Machine) -> int:
+        """For how long a node has heard the other, and spoken to it, and was not heard itself."""
+        assert machine.heart is not None
+        number, dead_ns = machine.number, machine.heart.timing.dead_ms * MS_NS
+        contact_ns = self._contact[number].lasts_ns(machine.now_ns, dead_ns)
+        return min(self._world.now_ns - self._listened_ns[3 - number], contact_ns)
 
     def turned(self, machine: Machine) -> None:
         """A heart has taken a turn: does its gate fit what it knows?"""
@@ -373,10 +375,9 @@ class Judge:
         higher = said.claim is not None and said.claim > heart.claim
         if higher and said.kind is not Kind.FAREWELL and at_ns > self._claimed_ns[number]:
             raise Violation("two active", f"{name} stays active, and heard a higher claim")
-        deaf_ns = self._world.now_ns - max(self._listened_ns[3 - number], self._contact_ns[number])
         limit_ms = ONE_WAY_DEADS * heart.timing.dead_ms + heart.timing.dead_ms
         meets = said.claim is not None and said.kind is not Kind.FAREWELL
-        if meets and at_ns == self._world.now_ns and deaf_ns > limit_ms * MS_NS:
+        if meets and at_ns == self._world.now_ns and self._unheard_ns(machine) > limit_ms * MS_NS:
             if said.claim.standing >= heart.claim.standing and at_ns > self._claimed_ns[number]:
                 raise Violation("deaf", f"{name} stays active beside a peer that cannot hear it")
 

@@ -191,6 +191,7 @@ class Node:
         silent for longer than its lease is unsure until it has heard that nobody took over.
         """
         self.margins.woke(late_ns, now_ns)
+        self.pulse.woke(silent_ns, now_ns)
         if late_ns > self.timing.dead_ms * MS_NS // 2:
             self.grace_until_ns = now_ns + self.timing.grace_ms * MS_NS
         if self.role in ACTIVE_ROLES and silent_ns > self.timing.lease_ms * MS_NS:

@@ -90,6 +90,8 @@ class Pulse:
         self.heard_ns: int | None = None
         self.contact_ns = 0
         """Since when it has been heard without a silence of `dead`."""
+        self.speaking_ns = 0
+        """Since when we have been saying something without a silence of `dead`."""
         self.beat: Beat | None = None
         self._answer_ns: int | None = None
         self._fenced_run = 0
@@ -138,6 +140,11 @@ class Pulse:
         for each in self.links.values():
             each.unanswered = 0
             each.asked = each.awaited = each.shared_seen = False
+
+    def woke(self, own_silence_ns: int, now_ns: int) -> None:
+        """Take in how long ago our last heartbeat left: what was not said cannot be echoed."""
+        if own_silence_ns >= self.timing.dead_ms * MS_NS:
+            self.speaking_ns = now_ns
 
     def answered(self, link_number: int, target: Target, at_ns: int) -> None:
         """Take in the peer's kernel's answer to a probe.
@@ -242,9 +249,10 @@ class Pulse:
         return self.echo_ns is not None and now_ns - self.echo_ns < self.timing.one_way_ms * MS_NS
 
     def deaf(self, now_ns: int) -> bool:
-        """Say whether we have been hearing a peer for the one-way time that has not heard us.
+        """Say whether we hear a peer that has not heard us although we spoke for the one-way time.
 
-        Counted from the contact: while neither heard the other, nothing could be echoed.
+        Counted from the contact: while neither heard the other, nothing could be echoed. Nor could
+        it while our heart was stopped; what came meanwhile waited, and is no silence of the peer.
         """
-        since_ns = max(self.contact_ns, self.echo_ns or 0)
+        since_ns = max(self.contact_ns, self.speaking_ns, self.echo_ns or 0)
         return self.alive(now_ns) and now_ns - since_ns >= self.timing.one_way_ms * MS_NS

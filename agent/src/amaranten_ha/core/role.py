@@ -53,7 +53,7 @@ class PeerView:
     eligible: bool
     hears_me: bool
     deaf: bool = False
-    """We have been hearing it for the one-way time, and it has not heard us."""
+    """We have been hearing it, and speaking, for the one-way time, and it has not heard us."""
     claim: Claim | None = None
     """Its claim while it is active, if heard since our own."""
     last_active: int = 0
