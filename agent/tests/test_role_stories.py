@@ -50,6 +50,23 @@ def test_a_claim_without_standing_is_raised_when_a_third_party_answers() -> None
     assert reasons(late, 1).count("third party answers") == 1
 
 
+@pytest.mark.parametrize("meets", [True, False], ids=["in contact", "alone"])
+def test_in_contact_with_a_passive_peer_the_first_answer_gives_standing(meets: bool) -> None:
+    world = Story(gateways=True)
+    for number in (1, 2):
+        world.cut_off(number)
+    world.run(4000)
+    if not meets:
+        world.partition()
+        world.run(world.timing.dead_ms)
+    world.heal()
+    if not meets:
+        world.partition()
+    world.run(world.timing.ask_ms + 10)
+    assert world.roles()[0] is ACTIVE
+    assert world.machines[1].heart.claim.standing == int(meets)
+
+
 def test_passive_reboots_behind_a_port_that_is_silent_for_35_seconds() -> None:
     world = settled(gateways=True)
     world.power_off(2)

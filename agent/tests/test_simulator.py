@@ -46,6 +46,41 @@ KEPT = {
             Fault(at_ms=0, what="double", for_ms=1000, amount=50),
         ),
     ),
+    "what answered early in a long silence gives no standing at its end": Plan(
+        gateways=True,
+        faults=(
+            Fault(at_ms=1000, what="stall", node=1),
+            Fault(at_ms=1170, what="gateways", node=2, for_ms=200),
+        ),
+    ),
+    "who was unsure and is late again stays unsure": Plan(
+        profile="relaxed",
+        faults=(
+            Fault(at_ms=3250, what="starve", node=1, for_ms=1760),
+            Fault(at_ms=5190, what="starve", node=1, for_ms=880),
+        ),
+    ),
+    "who was followed unheard announces when its follower has fallen": Plan(
+        seed=53255,
+        faults=(
+            Fault(at_ms=600, what="pause", node=1, for_ms=338),
+            Fault(at_ms=940, what="gate", node=2),
+        ),
+    ),
+    "a gate that is made anew within its lease is opened again": Plan(
+        faults=(
+            Fault(at_ms=900, what="starve", node=1, for_ms=244),
+            Fault(at_ms=1113, what="gate", node=1, for_ms=11, amount=1),
+        )
+    ),
+    "a role that was given is no prize of a partition": Plan(
+        gateways=True,
+        faults=(
+            Fault(at_ms=0, what="switchover"),
+            Fault(at_ms=2, what="starve", node=2, for_ms=300, amount=1),
+            Fault(at_ms=100, what="uplink", node=2),
+        ),
+    ),
     "a higher claim binds however late it is heard": Plan(
         profile="fast",
         faults=(

@@ -14,24 +14,22 @@ from typing import TYPE_CHECKING, Any
 from amaranten_ha.core.beat import Kind, Role
 from amaranten_ha.core.role import Rule
 from amaranten_ha.core.timing import MS_NS, SILENT_BEATS
-from simulator.contact import Contact
 from simulator.fingerprint import fingerprint
+from simulator.witness import HOLDERS, SLACK_NS, Witness
 
 if TYPE_CHECKING:
     from simulator.machine import Arrival, Machine, Sent
     from simulator.world import World
 
-HOLDERS = (Role.ACTIVE, Role.HANDING_OVER)
 LEASE_MS = {"metal": 64, "fast": 124, "virtual": 324, "relaxed": 1404}
 """The lease of each profile as the kernel keeps it, from the table of the design."""
 DAMPED_LEASE_MS = {"metal": 244, "fast": 484, "virtual": 1284, "relaxed": 5604}
 LINGER_MS = 104
-GRACE_BEATS = 3
 ONE_WAY_DEADS = 10
+ASK_MS, RAISE_MS = 500, 1000
+"""How often a third party is asked in quiet times, and for how long it must answer one alone."""
 BACK_MS = 500
 """Who starts isolated within this time after its network came back has reached nobody before."""
-SLACK_NS = 2 * MS_NS
-"""What a frame needs from port to ring, and a turn from timer to decision."""
 
 
 class Violation(Exception):
@@ -47,17 +45,8 @@ class Judge:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._told_ns = {1: 0, 2: 0}
-        """When a heartbeat of the active other last reached a node."""
-        self._answered_ns = {1: 0, 2: 0}
-        """When the other's kernel last said to a node that it has a shared address."""
-        self._missed_ns = {1: 0, 2: 0}
-        """When one of these last came to the port of a node that did not run."""
-        self._careful_until_ns = {1: 0, 2: 0}
-        self._newest: dict[int, tuple[Sent, int] | None] = {1: None, 2: None}
-        """The newest fresh heartbeat that a heart has drained, and when."""
-        self._holder_heard_ns = {1: 0, 2: 0}
-        """When the newest that it had drained last was that of an active other."""
+        self.witness = {1: Witness(world), 2: Witness(world)}
+        """What each node could truly know."""
         self._claims: dict[tuple[int, int], int] = {}
         self._last_claim = {1: 0, 2: 0}
         """The epoch of a node's newest claim."""
@@ -68,12 +57,8 @@ class Judge:
         self._lingers_until_ns = {1: 0, 2: 0}
         self._farewell_of: dict[int, int] = {}
         self._highest_written = {1: 0, 2: 0}
-        self._heard_epoch = {1: 0, 2: 0}
-        self._reaches = {1: True, 2: True}
-        self._reaches_since_ns = {1: 0, 2: 0}
-        self._listened_ns = {1: 0, 2: 0}
-        """When a heart last drained something fresh."""
-        self._contact = {1: Contact(), 2: Contact()}
+        self._renewed_until_ns = {1: 0, 2: 0}
+        """Until when the gate stays open by what a heart said last; by the node's own clock."""
         self._before: Any = None
         self.recordings: dict[int, list[tuple[int, Any, bytes]]] = {}
         """What an attacker has recorded of what a node was sent, if there is one."""
@@ -81,47 +66,6 @@ class Judge:
         """How often each rule fired, for the summary of a campaign."""
 
     # What truly happens
-
-    def missed(self, machine: Machine, arrival: Arrival) -> None:
-        """Something came to the port of a machine that does not run."""
-        if self._proves(machine, arrival):
-            self._missed_ns[machine.number] = self._world.now_ns
-
-    def thawed(self, machine: Machine, clocks_went_on: bool) -> None:
-        """A machine goes on.
-
-        If its clock shows that it comes late by half of `dead` it must be careful for three beats;
-        a paused machine with a frozen clock cannot know.
-        """
-        timing, now_ns = machine.plan.timing, self._world.now_ns
-        late_ns = machine.now_ns - machine.planned_ns
-        if clocks_went_on and late_ns > timing.dead_ms * MS_NS // 2:
-            if self._missed_ns[machine.number] >= machine.thawed_from_ns:
-                grace_ns = GRACE_BEATS * timing.beat_ms * MS_NS
-                self._careful_until_ns[machine.number] = now_ns + grace_ns
-
-    def reached(self, machine: Machine, arrival: Arrival) -> None:
-        """Something came into the receive ring of a node."""
-        if self._proves(machine, arrival):
-            table = self._told_ns if arrival.sent else self._answered_ns
-            table[machine.number] = self._world.now_ns
-
-    def _proves(self, machine: Machine, arrival: Arrival) -> bool:
-        """Say whether a frame proves to this heart that the other node forwards."""
-        heart, sent = machine.heart, arrival.sent
-        if heart is None:
-            return False
-        if arrival.what == "answer":
-            shared = machine.plan.links[arrival.link - 1].shared
-            of_peer = arrival.mac == self._world.machines[3 - machine.number].mac
-            return of_peer and arrival.content in shared
-        return (
-            sent is not None
-            and not sent.forged
-            and sent.kind is Kind.BEAT
-            and sent.role in HOLDERS
-            and heart.session in sent.fresh_for
-        )
 
     def drained(self, machine: Machine, arrival: Arrival) -> None:
         """A heart takes a heartbeat out of its ring."""
@@ -133,17 +77,7 @@ class Judge:
         if machine.number in self.recordings:
             recorded = arrival.link, arrival.content, arrival.mac
             self.recordings[machine.number].append(recorded)
-        if heart.session in sent.fresh_for:
-            self._listened_ns[machine.number] = now_ns = self._world.now_ns
-            dead_ns = heart.timing.dead_ms * MS_NS
-            self._contact[machine.number].hears.sign(arrival.at_ns, dead_ns)
-            known = self._newest[machine.number]
-            if known is None or (sent.session, sent.sequence) >= known[0].order:
-                self._newest[machine.number] = sent, now_ns
-                if sent.role in HOLDERS:
-                    self._holder_heard_ns[machine.number] = now_ns
-                epoch = max(sent.epoch, self._heard_epoch[machine.number])
-                self._heard_epoch[machine.number] = epoch
+        self.witness[machine.number].drained(machine, arrival)
 
     def heard(self, machine: Machine, arrival: Arrival, taken: bool) -> None:
         """A heart has judged that heartbeat."""
@@ -154,44 +88,52 @@ class Judge:
     def sent(self, machine: Machine, sent: Sent, was_open: bool) -> None:
         """A heart's frame has left, and the gate has seen it."""
         assert machine.heart is not None
-        kernel, now_ns = machine.kernel, machine.now_ns
+        kernel, now_ns, number = machine.kernel, machine.now_ns, machine.number
         name, timing = machine.plan.name, machine.heart.timing
-        self._contact[machine.number].speaks.sign(now_ns, timing.dead_ms * MS_NS)
-        left_ns = kernel.lease_until_ns - now_ns
-        limits_ms = DAMPED_LEASE_MS if timing.damped else LEASE_MS
-        limit_ms = LINGER_MS if sent.kind is Kind.LINGER else limits_ms[self._world.plan.profile]
-        renews = sent.kind is Kind.LINGER or (sent.kind is Kind.BEAT and sent.role in HOLDERS)
-        if renews and not kernel.deaf and left_ns > limit_ms * MS_NS:
-            raise Violation("lease", f"the gate of {name} stays open for {left_ns // MS_NS} ms")
+        self.witness[number].contact.speaks.sign(now_ns, timing.dead_ms * MS_NS)
+        would_be_open = now_ns < self._renewed_until_ns[number]
+        self._renewed_until_ns[number] = self._renewed(machine, sent)
         if was_open or not kernel.forwards(now_ns):
             return
         if sent.kind is not Kind.BEAT:
             raise Violation("fenced", f"a {sent.kind.name} opened the closed gate of {name}")
-        if self._claimed_ns[machine.number] == self._world.now_ns:
+        if would_be_open or self._claimed_ns[number] == self._world.now_ns:
+            # Somebody has emptied the gate's sets within its lease, and they were made anew.
             return
-        other = self._world.machines[3 - machine.number]
-        since_ns = max(
-            self._world.now_ns - machine.plan.timing.dead_ms * MS_NS,
-            self._claimed_ns[machine.number],
-        )
-        told_ns, missed_ns = self._told_ns[machine.number], self._missed_ns[machine.number]
-        if other.kernel.deaf and other.role not in HOLDERS:
-            # A deaf gate closes only with its lease. Its node says already that it is not active,
-            # and what came while this machine stood still cannot tell it more. Nor can what was
-            # kept for it, once that word was heard again, later than together with what was kept.
-            missed_ns = 0
-            newest = self._newest[machine.number]
-            if newest is not None and newest[1] > self._holder_heard_ns[machine.number]:
-                told_ns = 0
         if self._newest_is_lower(machine):
             # The higher claim stays: who hears it yields at once, or "two active" says so.
             return
-        knew_ns = max(told_ns, missed_ns)
-        if other.forwards() and knew_ns > since_ns + SLACK_NS:
+        since_ns = self._world.now_ns - machine.plan.timing.dead_ms * MS_NS
+        since_ns = max(since_ns, self._claimed_ns[number]) + SLACK_NS
+        if self._world.machines[3 - number].forwards() and self._knew_ns(machine) > since_ns:
             raise Violation("reopened", f"{name} opened its gate again beside its active peer")
 
+    def _renewed(self, machine: Machine, sent: Sent) -> int:
+        """Return until when the gate is open by what was just said, and judge its length."""
+        assert machine.heart is not None
+        kernel, now_ns = machine.kernel, machine.now_ns
+        limits_ms = DAMPED_LEASE_MS if machine.heart.timing.damped else LEASE_MS
+        limit_ms = LINGER_MS if sent.kind is Kind.LINGER else limits_ms[self._world.plan.profile]
+        renews = sent.kind is Kind.LINGER or (sent.kind is Kind.BEAT and sent.role in HOLDERS)
+        left_ns = kernel.lease_until_ns - now_ns
+        if renews and not kernel.deaf and left_ns > limit_ms * MS_NS:
+            text = f"the gate of {machine.plan.name} stays open for {left_ns // MS_NS} ms"
+            raise Violation("lease", text)
+        return kernel.lease_until_ns if kernel.forwards(now_ns) else 0
+
+    def _knew_ns(self, machine: Machine) -> int:
+        """When a node could last know that the other forwards."""
+        knows, other = self.witness[machine.number], self._world.machines[3 - machine.number]
+        if not other.kernel.deaf or other.role in HOLDERS:
+            return max(knows.told_ns, knows.missed_ns)
+        # A deaf gate closes only with its lease. Its node says already that it is not active,
+        # and what came while this machine stood still cannot tell it more. Nor can what was
+        # kept for it, once that word was heard again, later than together with what was kept.
+        heard_again = knows.newest is not None and knows.newest[1] > knows.holder_heard_ns
+        return 0 if heard_again else knows.told_ns
+
     def _newest_is_lower(self, machine: Machine) -> bool:
-        newest, heart = self._newest[machine.number], machine.heart
+        newest, heart = self.witness[machine.number].newest, machine.heart
         if newest is None or newest[0].claim is None or heart is None or heart.claim is None:
             return False
         return newest[0].claim < heart.claim
@@ -204,12 +146,9 @@ class Judge:
         self._farewell_of[machine.number] = machine.heart.session
 
     def started(self, machine: Machine) -> None:
-        """A heart starts, and knows nothing but what is on its disk."""
-        number = machine.number
-        self._newest[number] = None
-        for table in (self._told_ns, self._answered_ns, self._missed_ns, self._careful_until_ns):
-            table[number] = 0
-        self._heard_epoch[number] = max(machine.disk)
+        """A heart starts."""
+        self.witness[machine.number].started(max(machine.disk))
+        self._renewed_until_ns[machine.number] = 0
 
     def written(self, machine: Machine) -> None:
         """A sync has written the epochs."""
@@ -252,9 +191,9 @@ class Judge:
             raise Violation("unfit", f"{name} became active without a service link")
         if (epoch, number) in self._claims and self._highest_written[number] >= epoch:
             raise Violation("epoch", f"{name} claims epoch {epoch} a second time")
-        if epoch <= self._heard_epoch[number]:
+        if epoch <= self.witness[number].heard_epoch:
             raise Violation("epoch", f"{name} claims epoch {epoch}, which it had heard")
-        back_ns = self._world.now_ns - self._reaches_since_ns[number]
+        back_ns = self._world.now_ns - self.witness[number].reaches_since_ns
         comes_back = reason == "isolated start" and back_ns < BACK_MS * MS_NS
         self._claimed_alone[number] = comes_back or self._reached_nobody(machine)
         self._claims[epoch, number] = self._world.now_ns
@@ -276,14 +215,14 @@ class Judge:
 
         What had left when the last cable was cut still arrives, a question and its answer later.
         """
-        timing, number = machine.plan.timing, machine.number
+        timing, knows = machine.plan.timing, self.witness[machine.number]
         asked_ms = timing.dead_ms - SILENT_BEATS * timing.beat_ms
         under_way_ns = 2 * self._world.plan.latency_us * 1000 + SLACK_NS
         since_ns = self._world.now_ns - asked_ms * MS_NS - under_way_ns
-        return not self._reaches[number] and self._reaches_since_ns[number] <= since_ns
+        return not knows.reaches and knows.reaches_since_ns <= since_ns
 
     def _resumed(self, machine: Machine) -> None:
-        newest = self._newest[machine.number]
+        newest = self.witness[machine.number].newest
         assert machine.heart is not None and machine.heart.claim is not None
         if not machine.kernel.forwards(machine.now_ns):
             raise Violation("resumed", f"{machine.plan.name} went on although its gate was closed")
@@ -291,10 +230,12 @@ class Judge:
             raise Violation("resumed", f"{machine.plan.name} went on although it was followed")
 
     def _accepted(self, machine: Machine) -> None:
-        newest = self._newest[machine.number]
+        newest = self.witness[machine.number].newest
         if newest is None or newest[0].barrier is None:
             raise Violation("stale offer", f"{machine.plan.name} took what was not on offer")
         self._given_by[machine.number] = newest[0].epoch
+        # The giver's right goes along: what was handed over is no prize of a partition.
+        self._claimed_alone[machine.number] = self._claimed_alone[3 - machine.number]
         if machine.barrier < newest[0].barrier:
             raise Violation("barrier", f"{machine.plan.name} took over before it had everything")
 
@@ -302,7 +243,7 @@ class Judge:
         assert machine.heart is not None
         other, timing = self._world.machines[3 - machine.number], machine.heart.timing
         if reason == "peer lost: farewell":
-            newest = self._newest[machine.number]
+            newest = self.witness[machine.number].newest
             said = newest is not None and newest[0].kind is Kind.FAREWELL
             if not said or (other.forwards() and self._farewell_of.get(other.number) is None):
                 raise Violation("needless", f"{machine.plan.name} took over without a farewell")
@@ -313,13 +254,14 @@ class Judge:
             "peer lost: agent": (beats_ms, 2 * timing.probe_us // 1000),
             "isolated start": (timing.isolated_ms, timing.isolated_ms),
         }.get(reason, (timing.settle_ms, timing.settle_ms))
-        number, now_ns = machine.number, self._world.now_ns
-        seen_ns = (self._told_ns[number], self._answered_ns[number])
+        knows, now_ns = self.witness[machine.number], self._world.now_ns
         knew = any(
-            seen > now_ns - window_ms * MS_NS + SLACK_NS
-            for seen, window_ms in zip(seen_ns, windows_ms, strict=True)
+            seen_ns > now_ns - window_ms * MS_NS + SLACK_NS
+            for seen_ns, window_ms in zip(
+                (knows.told_ns, knows.answered_ns), windows_ms, strict=True
+            )
         )
-        hasty = reason.startswith("peer lost") and now_ns < self._careful_until_ns[number]
+        hasty = reason.startswith("peer lost") and now_ns < knows.careful_until_ns
         if other.forwards() and (knew or hasty):
             raise Violation(
                 "needless",
@@ -330,15 +272,17 @@ class Judge:
     def _yields(self, machine: Machine) -> None:
         """Judge who keeps the role after a partition, if there are third parties to ask."""
         number, other = machine.number, 3 - machine.number
-        newest = self._newest[number]
+        knows, newest = self.witness[number], self.witness[number].newest
         if newest is None or newest[0].claim is None or newest[1] < self._claimed_ns[number]:
             raise Violation("memory", f"{machine.plan.name} yielded to a claim of the past")
         if newest[0].epoch <= self._given_by[number]:
             raise Violation("handed back", f"{machine.plan.name} yielded to who gave it the role")
-        claimed_ns = self._claimed_ns[other]
-        timing = machine.plan.timing
-        since_ns = self._reaches_since_ns[number]
-        carried = self._reaches[number] and since_ns <= claimed_ns - timing.dead_ms * MS_NS
+        carried_ms = machine.plan.timing.dead_ms
+        if self._claimed_alone[number]:
+            # Its claim has no standing yet: it may ask for so long until it earns one.
+            carried_ms = RAISE_MS + 2 * ASK_MS
+        since_ns = self._claimed_ns[other] - carried_ms * MS_NS
+        carried = knows.reaches and knows.reaches_since_ns <= since_ns
         if self._world.plan.gateways and carried and self._claimed_alone[other]:
             raise Violation("standing", f"{machine.plan.name} yielded to who reached nobody")
 
@@ -352,8 +296,8 @@ class Judge:
         """For how long a node has heard the other, and spoken to it, and was not heard itself."""
         assert machine.heart is not None
         number, dead_ns = machine.number, machine.heart.timing.dead_ms * MS_NS
-        contact_ns = self._contact[number].lasts_ns(machine.now_ns, dead_ns)
-        return min(self._world.now_ns - self._listened_ns[3 - number], contact_ns)
+        contact_ns = self.witness[number].contact.lasts_ns(machine.now_ns, dead_ns)
+        return min(self._world.now_ns - self.witness[3 - number].listened_ns, contact_ns)
 
     def turned(self, machine: Machine) -> None:
         """A heart has taken a turn: does its gate fit what it knows?"""
@@ -368,7 +312,7 @@ class Judge:
             if kernel.addresses_on and not heart.resume:
                 raise Violation("passive", f"{name} has addresses, but is {heart.role.word}")
             return
-        newest = self._newest[number]
+        newest = self.witness[number].newest
         if newest is None or heart.claim is None:
             return
         said, at_ns = newest
@@ -389,12 +333,4 @@ class Judge:
     def network_changed(self) -> None:
         """Note who reaches a third party from now on."""
         for number, machine in self._world.machines.items():
-            wires = self._world.wires
-            reaches = any(
-                wires.open(number, 0, link.number) and wires.open(0, number, link.number)
-                for link in machine.plan.links
-                if link.service
-            )
-            if reaches != self._reaches[number]:
-                self._reaches[number] = reaches
-                self._reaches_since_ns[number] = self._world.now_ns
+            self.witness[number].network_changed(machine)

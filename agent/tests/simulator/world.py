@@ -216,7 +216,7 @@ class World:
             kept = self.keeps[machine.number] and len(waiting) < RING_MAX
             if kept:
                 waiting.append(arrival)
-            self.judge.missed(machine, arrival)
+            self.judge.witness[machine.number].missed(machine, arrival)
             return
         self._receive(machine, arrival)
 
@@ -224,7 +224,7 @@ class World:
         if arrival.what == "question":
             self._answer(machine, arrival)
             return
-        self.judge.reached(machine, arrival)
+        self.judge.witness[machine.number].reached(machine, arrival)
         if machine.heart and len(machine.ring) < RING_MAX:
             machine.ring.append(arrival)
             if not machine.stopped:
@@ -243,7 +243,7 @@ class World:
     def thaw(self, machine: Machine, clocks_went_on: bool) -> None:
         """Let a machine that stood still go on, and give it what waited at its port."""
         machine.thaw(clocks_went_on)
-        self.judge.thawed(machine, clocks_went_on)
+        self.judge.witness[machine.number].thawed(machine, clocks_went_on)
         waiting = self.held_back[machine.number]
         while waiting and not machine.frozen:
             held = waiting.popleft()

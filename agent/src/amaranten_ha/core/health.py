@@ -172,8 +172,8 @@ def _cables(sides: tuple[Side, Side], spare: str, links: dict[int, str]) -> list
     return found
 
 
-def reasons(node: Node, now_ns: int) -> tuple[str, ...]:
-    """Return what the comparison of this node with its living peer says."""
+def reasons(node: Node, spare: str, now_ns: int) -> tuple[str, ...]:
+    """Return what the comparison of this node with its living peer says; `spare` is a name."""
     beat, plan = node.pulse.beat, node.plan
     if beat is None or beat.health is None or not node.pulse.alive(now_ns):
         return ()
@@ -181,4 +181,4 @@ def reasons(node: Node, now_ns: int) -> tuple[str, ...]:
     theirs = Side(plan.peer_name, beat.version, beat.keys, beat.carrier, beat.health)
     sides = (mine, theirs) if plan.number < plan.peer_number else (theirs, mine)
     links = {link.number: link.name for link in plan.links}
-    return compare(sides, node.spare(now_ns).name, links, node.peer.clock_ms)
+    return compare(sides, spare, links, node.peer.clock_ms)

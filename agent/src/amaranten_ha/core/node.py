@@ -145,6 +145,10 @@ class Node:
     def _take(self, beat: Beat, at_ns: int) -> None:
         if beat.sequence < self.pulse.sequence:
             return
+        if self.claim and beat.epoch > self.claim.epoch and beat.role not in ACTIVE_ROLES:
+            if self.peer.claim or beat.epoch > self.epoch:
+                # It followed us, perhaps unheard, and hosts may have learned that.
+                self.yielded_ns = at_ns
         self.epoch = max(self.epoch, beat.epoch, beat.last_active)
         self.peer.take(beat)
         self.peer.clock_ms = health.clock_ms(beat.health, self.condition, at_ns)
@@ -188,13 +192,16 @@ class Node:
         """Take in how late this turn is, and how long ago our last heartbeat left.
 
         Whoever was late by half of `dead` accuses nobody for three beats; an active node that was
-        silent for longer than its lease is unsure until it has heard that nobody took over.
+        silent for longer than its lease is unsure until it has heard that nobody took over, for
+        longer if it is late again meanwhile: it may have been followed only now.
         """
         self.margins.woke(late_ns, now_ns)
         self.pulse.woke(silent_ns, now_ns)
-        if late_ns > self.timing.dead_ms * MS_NS // 2:
+        late = late_ns > self.timing.dead_ms * MS_NS // 2
+        if late:
             self.grace_until_ns = now_ns + self.timing.grace_ms * MS_NS
-        if self.role in ACTIVE_ROLES and silent_ns > self.timing.lease_ms * MS_NS:
+        fenced = silent_ns > self.timing.lease_ms * MS_NS or (late and self._unsure is not None)
+        if fenced and self.role in ACTIVE_ROLES:
             self._unsure = (self.sequence + 1, now_ns)
 
     # What is decided
@@ -326,25 +333,7 @@ class Node:
 
     def hand_over_reasons(self, now_ns: int) -> tuple[str, ...]:
         """Return why the peer would not take a hand-over without a loss."""
-        return ready.hand_over(self.spare(now_ns), self.timing)
-
-    def spare(self, now_ns: int) -> ready.Spare:
-        """Return the node that would have to take over: the peer, unless it is the active one."""
-        pulse = self.pulse
-        peer_is_active = pulse.alive(now_ns) and pulse.beat and pulse.beat.role in ACTIVE_ROLES
-        if peer_is_active and self.role not in ACTIVE_ROLES:
-            return ready.Spare(
-                self.plan.name,
-                True,
-                self.role,
-                self.held,
-                self.is_eligible(),
-                pulse.silent_ns(now_ns) < self.timing.dead_ms * MS_NS,
-                self.replica,
-            )
-        return ready.spare_of_peer(
-            self.plan.peer_name, pulse.alive(now_ns), pulse.beat, pulse.hears_me(now_ns)
-        )
+        return ready.hand_over(ready.spare_of(self, now_ns), self.timing)
 
     def ready_reasons(self, now_ns: int) -> tuple[str, ...]:
         """Return every reason why the spare would not take over well now."""

@@ -36,7 +36,7 @@ def switchover(node: Node, reason: str, force: bool, now_ns: int) -> list[str]:
         ]
     if node.switchover:
         return ["a switchover is under way"]
-    spare = node.spare(now_ns)
+    spare = ready.spare_of(node, now_ns)
     reasons = ready.unable(spare) if force else ready.hand_over(spare, node.timing)
     if not reasons:
         node.switchover, node.forced = reason, force
@@ -46,7 +46,9 @@ def switchover(node: Node, reason: str, force: bool, now_ns: int) -> list[str]:
 def catching_up(node: Node, now_ns: int) -> bool:
     """Say whether a switchover that is refused now will be granted when the copy is made."""
     return (
-        node.role is Role.ACTIVE and not node.switchover and ready.catching_up(node.spare(now_ns))
+        node.role is Role.ACTIVE
+        and not node.switchover
+        and ready.catching_up(ready.spare_of(node, now_ns))
     )
 
 
@@ -59,7 +61,7 @@ def hold(node: Node, until_ns: int, force: bool, now_ns: int) -> list[str]:
     if node.role not in ACTIVE_ROLES or node.held:
         node.held, node.held_until_ns = True, until_ns
         return []
-    if force and ready.unable(node.spare(now_ns)):
+    if force and ready.unable(ready.spare_of(node, now_ns)):
         node.held, node.held_until_ns = True, until_ns
         return []
     reasons = switchover(node, "held", force, now_ns)

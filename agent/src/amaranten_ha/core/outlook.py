@@ -47,6 +47,7 @@ def view(node: Node, now_ns: int, fault: str = "") -> View:
         third_party=parties.gateway_answers(now_ns, missing_since_ns),
         third_party_known=parties.gateway_known,
         answering_ns=parties.answering_ns(now_ns, missing_since_ns),
+        answered_ns=parties.answered_ns,
         nobody_active_ns=now_ns - node.active_seen_ns,
         alone_ns=now_ns - alone_since_ns,
         switchover=node.switchover,
@@ -91,8 +92,13 @@ def _contact_ns(node: Node) -> int:
 
 
 def _next_claim(node: Node, now_ns: int, missing_since_ns: int) -> Claim:
-    """What answered before the peer was missing says nothing: its fate may be ours, too."""
-    standing = node.third_parties.answer(now_ns, missing_since_ns)
+    """What answered before the peer was missing says nothing: its fate may be ours, too.
+
+    Nor does what answered longer ago than a silent peer is probed before it is lost: everybody is
+    asked all the time then, and we may be cut off while we wait for the end of its lease.
+    """
+    since_ns = missing_since_ns and max(missing_since_ns, now_ns - node.timing.probing_ms * MS_NS)
+    standing = node.third_parties.answer(now_ns, since_ns)
     return Claim(int(standing), node.epoch + 1, rank(node.plan.number))
 
 
@@ -106,7 +112,7 @@ def _peer_view(node: Node, now_ns: int) -> PeerView:
     unable: tuple[str, ...] = _NOTHING_TO_GIVE
     behind: tuple[str, ...] = ()
     if node.role in ACTIVE_ROLES:
-        spare = node.spare(now_ns)
+        spare = ready.spare_of(node, now_ns)
         unable, behind = ready.unable(spare), ready.behind(spare, node.timing)
     return PeerView(
         silence=silence,

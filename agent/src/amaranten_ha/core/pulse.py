@@ -230,7 +230,7 @@ class Pulse:
         timing = self.timing
         if self.silent_ns(now_ns) < timing.dead_ms * MS_NS:
             return False
-        quiet_ns = (timing.dead_ms - SILENT_BEATS * timing.beat_ms) * MS_NS
+        quiet_ns = timing.probing_ms * MS_NS
         if self._answer_ns is not None and now_ns - self._answer_ns < quiet_ns:
             return False
         counts = [

@@ -12,8 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amaranten_ha.core import health
-from amaranten_ha.core.beat import MAJOR, Beat, Flag, Replica, ReplicaState, Role
-from amaranten_ha.core.timing import Timing
+from amaranten_ha.core.beat import (
+    ACTIVE_ROLES,
+    MAJOR,
+    Beat,
+    Flag,
+    Replica,
+    ReplicaState,
+    Role,
+)
+from amaranten_ha.core.timing import MS_NS, Timing
 
 if TYPE_CHECKING:
     from amaranten_ha.core.node import Node
@@ -33,6 +41,23 @@ class Spare:
     hears_active: bool
     replica: Replica
     major: int = MAJOR
+
+
+def spare_of(node: Node, now_ns: int) -> Spare:
+    """Return the node that would have to take over: the peer, unless it is the active one."""
+    pulse = node.pulse
+    alive, beat = pulse.alive(now_ns), pulse.beat
+    if alive and beat and beat.role in ACTIVE_ROLES and node.role not in ACTIVE_ROLES:
+        return Spare(
+            node.plan.name,
+            True,
+            node.role,
+            node.held,
+            node.is_eligible(),
+            pulse.silent_ns(now_ns) < node.timing.dead_ms * MS_NS,
+            node.replica,
+        )
+    return spare_of_peer(node.plan.peer_name, alive, beat, pulse.hears_me(now_ns))
 
 
 def spare_of_peer(name: str, alive: bool, beat: Beat | None, hears_me: bool) -> Spare:
@@ -96,7 +121,8 @@ def catching_up(spare: Spare) -> bool:
 
 def every(node: Node, now_ns: int) -> tuple[str, ...]:
     """Return all that speaks against the spare, what refuses a switchover first."""
-    reasons = hand_over(node.spare(now_ns), node.timing)
+    spare = spare_of(node, now_ns)
+    reasons = hand_over(spare, node.timing)
     if node.role not in (Role.ACTIVE, Role.PASSIVE):
         reasons = (f"{node.plan.name} is {node.role.word}", *reasons)
     if node.held and node.role is Role.ACTIVE:
@@ -104,7 +130,7 @@ def every(node: Node, now_ns: int) -> tuple[str, ...]:
     if conflict := node.conflicts.problem(now_ns):
         reasons += (conflict,)
     different = differences(node.config_digest, node.ruleset_digest, node.pulse.beat)
-    return reasons + different + health.reasons(node, now_ns)
+    return reasons + different + health.reasons(node, spare.name, now_ns)
 
 
 def differences(config_digest: bytes, ruleset_digest: bytes, beat: Beat | None) -> tuple[str, ...]:

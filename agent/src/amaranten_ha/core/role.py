@@ -97,6 +97,8 @@ class View:
     """A gateway has answered since our start, so its silence means something."""
     answering_ns: int | None = None
     """For how long third parties have been answering; None if none does."""
+    answered_ns: int = 0
+    """When one of them answered last; 0 if none ever did."""
     nobody_active_ns: int = 0
     """For how long no active node has been heard and nobody answered for a shared address."""
     alone_ns: int = 0
@@ -117,7 +119,7 @@ class View:
     defended_ns: int = 0
     """When the claim was last defended by an announcement."""
     yielded_ns: int = 0
-    """When the peer, active beside us, was heard not to be any more; 0 if it never was."""
+    """When the peer, active since we are, was heard not to be any more; 0 if it never was."""
     contact_ns: int = 0
     """When the peer was heard again after a silence of `dead` in which we were active; or 0."""
     barrier: int = 0
@@ -192,14 +194,17 @@ def _defends_address(view: View) -> bool:
 
 
 def _earns_standing(view: View) -> bool:
-    """Not in contact with another active node: whoever carried the traffic must be heard first."""
-    return (
-        view.claim.standing == 0
-        and view.answering_ns is not None
-        and view.answering_ns >= view.timing.raise_ms * MS_NS
-        and view.elapsed(view.since_ns, view.timing.raise_ms)
-        and not _peer_active(view)
-    )
+    """By an answer of now. Whoever carried the traffic must be heard first.
+
+    In contact with a peer that is not active it is this node; without contact it takes a while.
+    """
+    timing, answered_ns = view.timing, view.answered_ns
+    answers = answered_ns > view.since_ns and not view.elapsed(answered_ns, timing.probing_ms)
+    if view.claim.standing or not answers or _peer_active(view):
+        return False
+    for_ns = view.answering_ns or 0
+    lasts = for_ns >= timing.raise_ms * MS_NS and view.elapsed(view.since_ns, timing.raise_ms)
+    return view.peer.alive or lasts
 
 
 def _may_hand_over(view: View) -> bool:

@@ -85,6 +85,11 @@ class ThirdParties:
         """Say whether any third party answered lately and since a time."""
         return self._is_fresh(self._answer_ns, now_ns, since_ns)
 
+    @property
+    def answered_ns(self) -> int:
+        """When any third party answered last; 0 if none ever did."""
+        return self._answer_ns or 0
+
     def answering_ns(self, now_ns: int, since_ns: int = 0) -> int | None:
         """For how long they have been answering without a break; None if none does, as `answer`.
 

@@ -118,9 +118,14 @@ class Timing:
         return lease_kernel_ms(self.lease_ms)
 
     @property
+    def probing_ms(self) -> int:
+        """From silence noticed to dead: so long everybody is asked before a peer is lost."""
+        return self.dead_ms - SILENT_BEATS * self.beat_ms
+
+    @property
     def probe_us(self) -> int:
         """Interval of probes in microseconds: nine fit between silence noticed and dead."""
-        return (self.dead_ms - SILENT_BEATS * self.beat_ms) * 1000 // (PROBES_MIN + 1)
+        return self.probing_ms * 1000 // (PROBES_MIN + 1)
 
     @property
     def offer_ms(self) -> int:
