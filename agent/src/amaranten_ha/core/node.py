@@ -42,7 +42,7 @@ from amaranten_ha.core.pulse import LinkPulse, Pulse, Target
 from amaranten_ha.core.role import Action, Rule, View, decide
 from amaranten_ha.core.seal import TAG_BYTES, KeyRing, Sealer
 from amaranten_ha.core.third_parties import ThirdParties
-from amaranten_ha.core.timing import MS_NS
+from amaranten_ha.core.timing import MS_NS, SILENT_BEATS
 
 _NO_FLAG = Flag(0)
 BARRIER_ATTEMPT_BITS = 16
@@ -192,16 +192,16 @@ class Node:
         """Take in how late this turn is, and how long ago our last heartbeat left.
 
         Whoever was late by half of `dead` accuses nobody for three beats; an active node that was
-        silent for longer than its lease is unsure until it has heard that nobody took over, for
-        longer if it is late again meanwhile: it may have been followed only now.
+        silent for longer than its lease is unsure until it has heard that nobody took over. While
+        it is, a silence that has it probed begins that anew: it is fenced, so it is soon followed.
         """
         self.margins.woke(late_ns, now_ns)
         self.pulse.woke(silent_ns, now_ns)
-        late = late_ns > self.timing.dead_ms * MS_NS // 2
-        if late:
-            self.grace_until_ns = now_ns + self.timing.grace_ms * MS_NS
-        fenced = silent_ns > self.timing.lease_ms * MS_NS or (late and self._unsure is not None)
-        if fenced and self.role in ACTIVE_ROLES:
+        timing = self.timing
+        if late_ns > timing.dead_ms * MS_NS // 2:
+            self.grace_until_ns = now_ns + timing.grace_ms * MS_NS
+        safe_ms = timing.lease_ms if self._unsure is None else SILENT_BEATS * timing.beat_ms
+        if self.role in ACTIVE_ROLES and silent_ns > safe_ms * MS_NS:
             self._unsure = (self.sequence + 1, now_ns)
 
     # What is decided
