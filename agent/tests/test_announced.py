@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who follows a lost peer announces at once, whatever keeps its kernel from adding an address.
+"""When an active node must tell the network where the shared addresses are, on real wires.
 
-Two real hearts; the follower's kernel lets every address wait until the test lets it go.
+Two real hearts. Who follows a lost peer announces at once, whatever keeps its kernel from adding an
+address: it waits until the test lets it go. And whose cable was pulled announces when it is back.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
-from gate_bench import Wire, run, until
+from gate_bench import Wire, batch, run, until
 from heart_pair import running_pair
 from held_heart import ADDRESSES_FIRST, AT_THE_END
 
+from amaranten_ha.core.announcer import REPEATS_MS
 from amaranten_ha.core.beat import ETHERTYPE, Role
 
 pytestmark = [
@@ -71,4 +74,18 @@ def test_the_first_announcement_waits_for_no_address(
         until(has_it, "the address is on")
         if not at_once:
             wire.collect(told)
+        wire.close()
+
+
+def test_an_active_node_announces_when_its_cable_is_back(tmp_path: Path) -> None:
+    with running_pair(tmp_path, switched=True) as pair:
+        port, wire = f"lan{pair.active.number}", Wire(pair.passive.namespace, "lan0")
+        batch(f"link set {port} down", namespace=pair.switches)
+        # What the take-over repeats is over then: without a cause nobody announces.
+        time.sleep(REPEATS_MS[-1] / 1000 + 0.5)
+        wire.drain()
+        with pytest.raises(AssertionError, match="the last frame did not come"):
+            wire.collect(announces, 0.5)
+        batch(f"link set {port} up", namespace=pair.switches)
+        wire.collect(announces, 2)
         wire.close()

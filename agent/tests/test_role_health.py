@@ -134,6 +134,20 @@ def test_carrier_lost_here_and_present_there_moves_the_role_once(world: Story) -
     assert world.nobody_forwards_ns == 0
 
 
+def test_an_active_node_announces_when_a_service_link_is_back(world: Story) -> None:
+    sync = next(link.number for link in world.machines[1].plan.links if not link.service)
+    for number, link, announces in ((1, 2, 1), (1, sync, 0), (2, 2, 0)):
+        fired = reasons(world, number).count("link is back")
+        world.run(4000)
+        lose_carrier(world, number, link)
+        world.run(500)
+        lose_carrier(world, number, link, lost=False)
+        back_ns = world.now_ns
+        world.run(world.timing.beat_ms)
+        assert reasons(world, number).count("link is back") - fired == announces
+        assert (world.announced_ns[1] >= back_ns) == bool(announces)
+
+
 def test_carrier_that_comes_back_within_the_debounce_moves_nothing(world: Story) -> None:
     for _flap in range(5):
         lose_carrier(world, 1, 2)

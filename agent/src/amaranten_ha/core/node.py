@@ -104,7 +104,7 @@ class Node:
         self.dual: DualActive | None = None
         self.resume, self.nat_watch = resume, NatWatch(plan.timing)
         self._now_ns = now_ns
-        self.active_seen_ns = self.first_carrier_ns = now_ns
+        self.active_seen_ns = self.first_carrier_ns = self.linked_ns = now_ns
         self.offer_since_ns = self._offer_attempts = self.yielded_ns = self.defended_ns = 0
         self.grace_until_ns = now_ns
         self._alike: herald.Common | None = None
@@ -179,11 +179,14 @@ class Node:
 
     def set_carrier(self, link: int, usable: bool, now_ns: int) -> None:
         """Take in whether a link has carrier."""
+        pulse = self.pulse.links[link]
         if usable and not any(each.usable for each in self.pulse.links.values()):
             self.first_carrier_ns = now_ns
-        self.pulse.links[link].usable = usable
+        if usable and not pulse.usable and self._links[link].service:
+            self.linked_ns = now_ns
+        pulse.usable = usable
         if not usable:
-            self.pulse.links[link].unanswered = 0
+            pulse.unanswered = 0
         found = [each.number for each in self.pulse.links.values() if each.usable]
         self._carrier_bits = sum(bit(number) for number in found)
         self._has_carrier = any(self._links[number].service for number in found)

@@ -61,6 +61,7 @@ def view(node: Node, now_ns: int, fault: str = "") -> View:
         defended_ns=node.defended_ns,
         yielded_ns=node.yielded_ns,
         contact_ns=_contact_ns(node),
+        linked_ns=node.linked_ns,
         barrier=node.replica.barrier,
     )
 

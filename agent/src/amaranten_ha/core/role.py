@@ -122,6 +122,8 @@ class View:
     """When the peer, active since we are, was heard not to be any more; 0 if it never was."""
     contact_ns: int = 0
     """When the peer was heard again after a silence of `dead` in which we were active; or 0."""
+    linked_ns: int = 0
+    """When a service link last gained carrier."""
     barrier: int = 0
     """The highest barrier that our replica has applied."""
 
@@ -182,6 +184,11 @@ def _defends(view: View) -> bool:
 def _hears_peer_again(view: View) -> bool:
     """Whatever it was meanwhile, hosts and switches may have learned it: tell them again."""
     return view.peer.alive and view.contact_ns > view.defended_ns
+
+
+def _link_is_back(view: View) -> bool:
+    """Hosts that asked meanwhile have no answer, and a switch may have forgotten our port."""
+    return view.linked_ns > max(view.defended_ns, view.since_ns)
 
 
 def _peer_has_yielded(view: View) -> bool:
@@ -313,6 +320,7 @@ RULES: tuple[Rule, ...] = (
     Rule(_ACTIVE, _defends, Role.ACTIVE, "defend claim", (Action.ANNOUNCE,)),
     Rule(_ACTIVE, _peer_has_yielded, Role.ACTIVE, "peer has yielded", (Action.ANNOUNCE,)),
     Rule(_ACTIVE, _hears_peer_again, Role.ACTIVE, "peer is heard again", (Action.ANNOUNCE,)),
+    Rule(_ACTIVE, _link_is_back, Role.ACTIVE, "link is back", (Action.ANNOUNCE,)),
     Rule(_ACTIVE, _may_hand_over, Role.HANDING_OVER, "switchover", (Action.OFFER,)),
     Rule(_ACTIVE, _is_worse, Role.HANDING_OVER, "health", (Action.OFFER,)),
     Rule(_ACTIVE, _flees_conflict, Role.HANDING_OVER, "address conflict", (Action.OFFER,)),
