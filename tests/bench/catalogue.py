@@ -40,6 +40,7 @@ FAILOVER: tuple[Contender, ...] = (
         preempts=True,
     ),
     MONITORED,
+    ours("relaxed"),
 )
 # VRRP at 100 ms: quiet enough that no switch disturbs a measurement of replication.
 SYNC: tuple[Contender, ...] = (
@@ -48,6 +49,6 @@ SYNC: tuple[Contender, ...] = (
     keepalived("ftfw-direct", "conntrackd FTFW, direct", advert_s="0.1", mode="direct"),
     keepalived("notrack", "conntrackd NOTRACK, no caches", advert_s="0.1", mode="notrack"),
 )
-ONLY = {MONITORED.name: ("cable",)}
-"""A variant is measured where it differs."""
+ONLY = {MONITORED.name: ("cable",), "relaxed": ("switchover",)}
+"""A variant is measured where it differs, and a profile without a rival where it must not lose."""
 BY_NAME = {each.name: each for each in (*FAILOVER, *SYNC)}
