@@ -2,7 +2,7 @@
 """docs/benchmarks.md: the part between the marks is written from the merged files, by ``write``.
 
 What stands outside the marks is written by people and explains; what stands inside is written by
-the command alone. A bench that was not run is said to be missing.
+the command alone. The section of a bench of which nothing is left to merge stays as it was written.
 """
 
 from __future__ import annotations
@@ -43,10 +43,11 @@ def heading(merged: Record) -> str:
     )
 
 
-def section(title: str, merged: Record | None, text: str) -> str:
-    """One bench with its heading, or the word that it was not run."""
+def section(title: str, merged: Record | None, text: str, page: str) -> str:
+    """One bench with its heading; else as the page has it, or the word that it was not run."""
     if merged is None:
-        return f"## {title}\n\nNot measured yet.\n"
+        earlier = re.search(rf"^## {title}\n.*?(?=^## |^<!-- )", page, re.DOTALL | re.MULTILINE)
+        return earlier[0].rstrip() + "\n" if earlier else f"## {title}\n\nNot measured yet.\n"
     return f"## {title}\n\n{heading(merged)}\n\n{text}\n"
 
 
@@ -61,15 +62,15 @@ def merged_file(path: Path) -> Record | None:
     return found
 
 
-def inside(build: Path = BUILD) -> str:
-    """Everything that stands between the marks."""
+def inside(page: str, build: Path = BUILD) -> str:
+    """Everything that is to stand between the marks of a page."""
     failover = merged_file(build / "failover.json")
     written = failover_table.text(failover) if failover else ""
     sync = merged_file(build / "sync.json")
     return "\n".join(
         (
-            section("Failover and switchover", failover, written),
-            section("Replication", sync, sync_table.text(sync) if sync else ""),
+            section("Failover and switchover", failover, written, page),
+            section("Replication", sync, sync_table.text(sync) if sync else "", page),
         )
     )
 
@@ -84,5 +85,6 @@ def replaced(document: str, text: str) -> str:
 
 def write(path: Path = DOCUMENT, build: Path = BUILD) -> int:
     """Write the tables into the document."""
-    path.write_text(replaced(path.read_text(), inside(build)))
+    page = path.read_text()
+    path.write_text(replaced(page, inside(page, build)))
     return 0

@@ -201,10 +201,22 @@ def test_only_the_part_between_the_marks_is_written(tmp_path: Path) -> None:
 
 
 def test_a_bench_that_was_not_run_is_said_to_be_missing(tmp_path: Path) -> None:
-    assert "Not measured yet." in document.inside(tmp_path)
+    assert document.inside("", tmp_path).count("Not measured yet.") == 2
     (tmp_path / "failover.json").write_text("{")
     with pytest.raises(document.DocumentError):
-        document.inside(tmp_path)
+        document.inside("", tmp_path)
+
+
+def test_a_section_of_which_nothing_is_left_to_merge_stays_as_it_was(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    earlier = "## Replication\n\ncommit 1, measured elsewhere\n\n### Lag\n\n7 ms\n"
+    page.write_text(
+        f"{document.BEGIN}\n\n## Failover and switchover\n\nold\n\n{earlier}\n{document.END}\n"
+    )
+    cells_in(tmp_path).merge("make bench-failover")
+    document.write(page, tmp_path)
+    assert earlier in page.read_text()
+    assert "old" not in page.read_text()
 
 
 def test_the_ruleset_of_the_bench_is_the_example_with_additions() -> None:
