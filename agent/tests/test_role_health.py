@@ -7,6 +7,8 @@ Two shipped engines in virtual time, one named story per test.
 from __future__ import annotations
 
 import pytest
+from simulator.plan import Fault, Plan
+from simulator.run import play
 from simulator.story import Story
 from stories import news, reasons, settled
 
@@ -146,6 +148,30 @@ def test_an_active_node_announces_when_a_service_link_is_back(world: Story) -> N
         world.run(world.timing.beat_ms)
         assert reasons(world, number).count("link is back") - fired == announces
         assert (world.announced_ns[1] >= back_ns) == bool(announces)
+
+
+def test_a_link_that_flaps_is_announced_once_a_second_and_at_the_end(world: Story) -> None:
+    for _flap in range(20):
+        lose_carrier(world, 1, 2)
+        world.run(50)
+        lose_carrier(world, 1, 2, lost=False)
+        world.run(50)
+    assert reasons(world, 1).count("link is back") <= 3
+    back_ns = world.now_ns
+    world.run(world.timing.defend_ms)
+    assert world.announced_ns[1] >= back_ns
+
+
+def test_a_link_that_is_back_while_the_role_is_on_offer_is_announced_after_it() -> None:
+    plan = Plan(
+        faults=(
+            Fault(at_ms=0, what="lag", amount=900),
+            Fault(at_ms=3400, what="carrier", node=1, links=(1,), for_ms=800),
+            Fault(at_ms=4100, what="switchover"),
+            Fault(at_ms=6000, what="lag", amount=2),
+        )
+    )
+    assert reasons(play(plan), 1)[-1] == "link is back"
 
 
 def test_carrier_that_comes_back_within_the_debounce_moves_nothing(world: Story) -> None:

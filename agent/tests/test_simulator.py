@@ -67,6 +67,35 @@ KEPT = {
             Fault(at_ms=940, what="gate", node=2),
         ),
     ),
+    "who was followed unheard announces when its follower says farewell": Plan(
+        faults=(
+            Fault(at_ms=5000, what="pause", node=1, for_ms=338),
+            Fault(at_ms=5339, what="stop", node=2, for_ms=100),
+        )
+    ),
+    "who reached nobody when it was elected has standing once it meets its passive peer": Plan(
+        gateways=True,
+        cold=True,
+        faults=(
+            Fault(at_ms=190, what="uplink", node=2, for_ms=400),
+            Fault(at_ms=200, what="uplink", node=1, for_ms=170),
+            Fault(at_ms=300, what="kill", node=2, amount=150),
+            Fault(at_ms=900, what="uplink", node=2, for_ms=250),
+        ),
+    ),
+    "a taker that reaches somebody needs no standing of its giver": Plan(
+        profile="fast",
+        gateways=True,
+        faults=(
+            Fault(at_ms=0, what="gateways", for_ms=2500),
+            Fault(at_ms=100, what="crash", node=1, for_ms=50),
+            Fault(at_ms=100, what="crash", node=2, for_ms=50),
+            Fault(at_ms=2640, what="switchover"),
+            Fault(at_ms=5000, what="partition", for_ms=400),
+            Fault(at_ms=5035, what="stall", node=1, for_ms=14),
+            Fault(at_ms=7000, what="lag", amount=2),
+        ),
+    ),
     "a gate that is made anew within its lease is opened again": Plan(
         faults=(
             Fault(at_ms=900, what="starve", node=1, for_ms=244),

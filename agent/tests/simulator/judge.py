@@ -51,6 +51,8 @@ class Judge:
         self._last_claim = {1: 0, 2: 0}
         """The epoch of a node's newest claim."""
         self._claimed_ns = {1: 0, 2: 0}
+        self._took_over_ns = {1: 0, 2: 0}
+        """When a node became active last; its claim may have gained standing since."""
         self._claimed_alone = {1: False, 2: False}
         self._given_by = {1: 0, 2: 0}
         """The epoch of the giver, if a node has its role from a hand-over."""
@@ -97,7 +99,7 @@ class Judge:
             return
         if sent.kind is not Kind.BEAT:
             raise Violation("fenced", f"a {sent.kind.name} opened the closed gate of {name}")
-        if would_be_open or self._claimed_ns[number] == self._world.now_ns:
+        if would_be_open or self._took_over_ns[number] == self._world.now_ns:
             # Somebody has emptied the gate's sets within its lease, and they were made anew.
             return
         if self._newest_is_lower(machine):
@@ -172,6 +174,7 @@ class Judge:
             else:
                 self._needed(machine, rule.reason)
             self._claimed_ns[machine.number] = self._world.now_ns
+            self._took_over_ns[machine.number] = self._world.now_ns
         elif rule.reason == "handed over":
             linger_ns = LINGER_MS * MS_NS
             self._lingers_until_ns[machine.number] = machine.now_ns + linger_ns
@@ -211,12 +214,12 @@ class Judge:
         self._claimed_ns[number] = self._world.now_ns
 
     def _reached_nobody(self, machine: Machine) -> bool:
-        """Say whether third parties were out of reach for as long as they were asked urgently.
+        """Say whether third parties were out of reach for as long as an answer means anything.
 
         What had left when the last cable was cut still arrives, a question and its answer later.
         """
         timing, knows = machine.plan.timing, self.witness[machine.number]
-        asked_ms = timing.dead_ms - SILENT_BEATS * timing.beat_ms
+        asked_ms = max(timing.dead_ms - SILENT_BEATS * timing.beat_ms, timing.dead_ms // 2)
         under_way_ns = 2 * self._world.plan.latency_us * 1000 + SLACK_NS
         since_ns = self._world.now_ns - asked_ms * MS_NS - under_way_ns
         return not knows.reaches and knows.reaches_since_ns <= since_ns
@@ -235,7 +238,7 @@ class Judge:
             raise Violation("stale offer", f"{machine.plan.name} took what was not on offer")
         self._given_by[machine.number] = newest[0].epoch
         # The giver's right goes along: what was handed over is no prize of a partition.
-        self._claimed_alone[machine.number] = self._claimed_alone[3 - machine.number]
+        self._claimed_alone[machine.number] &= self._claimed_alone[3 - machine.number]
         if machine.barrier < newest[0].barrier:
             raise Violation("barrier", f"{machine.plan.name} took over before it had everything")
 

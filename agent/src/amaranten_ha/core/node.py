@@ -42,7 +42,8 @@ from amaranten_ha.core.pulse import LinkPulse, Pulse, Target
 from amaranten_ha.core.role import Action, Rule, View, decide
 from amaranten_ha.core.seal import TAG_BYTES, KeyRing, Sealer
 from amaranten_ha.core.third_parties import ThirdParties
-from amaranten_ha.core.timing import MS_NS, SILENT_BEATS
+from amaranten_ha.core.timing import MS_NS
+from amaranten_ha.core.unsure import Unsure
 
 _NO_FLAG = Flag(0)
 BARRIER_ATTEMPT_BITS = 16
@@ -98,17 +99,18 @@ class Node:
             [LinkPulse(link.number, bool(link.peer_own), bool(link.shared)) for link in plan.links],
             session,
         )
+        self.unsure = Unsure(self.pulse)
         self._carrier_bits, self._has_carrier = 0, False
         self.monitor = Monitor(plan)
         self.conflicts, self.alarms = Conflicts(plan.timing), Alarms(plan)
         self.dual: DualActive | None = None
         self.resume, self.nat_watch = resume, NatWatch(plan.timing)
         self._now_ns = now_ns
-        self.active_seen_ns = self.first_carrier_ns = self.linked_ns = now_ns
+        self.active_seen_ns = self.first_carrier_ns = now_ns
+        self.linked_ns = 0
         self.offer_since_ns = self._offer_attempts = self.yielded_ns = self.defended_ns = 0
         self.grace_until_ns = now_ns
         self._alike: herald.Common | None = None
-        self._unsure: tuple[int, int] | None = None
         self.margins = Margins(plan.timing, self._links, now_ns)
         self._prober = Prober(plan, self.pulse, self.margins, self.third_parties, now_ns)
 
@@ -145,7 +147,8 @@ class Node:
     def _take(self, beat: Beat, at_ns: int) -> None:
         if beat.sequence < self.pulse.sequence:
             return
-        if self.claim and beat.epoch > self.claim.epoch and beat.role not in ACTIVE_ROLES:
+        over = beat.role not in ACTIVE_ROLES or beat.kind is Kind.FAREWELL
+        if over and self.claim and beat.epoch > self.claim.epoch:
             if self.peer.claim or beat.epoch > self.epoch:
                 # It followed us, perhaps unheard, and hosts may have learned that.
                 self.yielded_ns = at_ns
@@ -182,7 +185,7 @@ class Node:
         pulse = self.pulse.links[link]
         if usable and not any(each.usable for each in self.pulse.links.values()):
             self.first_carrier_ns = now_ns
-        if usable and not pulse.usable and self._links[link].service:
+        if usable and not pulse.usable and self._links[link].service and self.claim:
             self.linked_ns = now_ns
         pulse.usable = usable
         if not usable:
@@ -195,17 +198,15 @@ class Node:
         """Take in how late this turn is, and how long ago our last heartbeat left.
 
         Whoever was late by half of `dead` accuses nobody for three beats; an active node that was
-        silent for longer than its lease is unsure until it has heard that nobody took over. While
-        it is, a silence that has it probed begins that anew: it is fenced, so it is soon followed.
+        silent for longer than its lease is unsure until it has heard that nobody took over.
         """
         self.margins.woke(late_ns, now_ns)
         self.pulse.woke(silent_ns, now_ns)
         timing = self.timing
         if late_ns > timing.dead_ms * MS_NS // 2:
             self.grace_until_ns = now_ns + timing.grace_ms * MS_NS
-        safe_ms = timing.lease_ms if self._unsure is None else SILENT_BEATS * timing.beat_ms
-        if self.role in ACTIVE_ROLES and silent_ns > safe_ms * MS_NS:
-            self._unsure = (self.sequence + 1, now_ns)
+        if self.role in ACTIVE_ROLES:
+            self.unsure.woke(silent_ns, self.sequence + 1, now_ns)
 
     # What is decided
 
@@ -274,7 +275,8 @@ class Node:
             self.dual = DualActive(now_ns, together_ms, self.claim, self.peer.claim)
         elif self.dual and self.role is Role.ACTIVE and not meets:
             gone = "yielded" if alive else "was lost"
-            self.yielded_ns = now_ns if alive else 0
+            if alive:
+                self.yielded_ns = now_ns
             self._report_dual(f"{self.plan.peer_name} {gone}", "the other claim is higher", now_ns)
 
     def _report_dual(self, yielded: str, why: str, now_ns: int) -> None:
@@ -294,14 +296,16 @@ class Node:
         self.epoch = self.last_active = self.claim.epoch
         self.peer.forget_claim()
         self.active_since_ns = view.now_ns
-        self.resume = self._unsure = None
-        self.defended_ns = self.yielded_ns = 0
+        self.resume = None
+        self.unsure.end()
+        self.defended_ns = self.yielded_ns = self.linked_ns = 0
 
     def _become_inactive(self, rule: Rule, now_ns: int) -> None:
         if self.claim is not None:
             self.active_seen_ns = now_ns
             self._report_dual(f"{self.plan.name} yielded", rule.reason, now_ns)
-        self.claim = self._unsure = self.resume = None
+        self.claim = self.resume = None
+        self.unsure.end()
 
     def _make_offer(self, rule: Rule, view: View) -> None:
         """Offer the role; without a barrier if the replica is behind and the role goes anyway."""
@@ -360,12 +364,9 @@ class Node:
 
     def kind(self, now_ns: int) -> Kind:
         """Return the kind of an ordinary heartbeat now."""
-        if self._unsure is not None:
-            sequence, since_ns = self._unsure
-            echoed = self.pulse.echo_sequence >= sequence
-            if not echoed and now_ns - since_ns < self.timing.dead_ms * MS_NS:
-                return Kind.UNSURE
-            self._unsure = None
+        if self.unsure.lasts(now_ns):
+            return Kind.UNSURE
+        self.unsure.end()
         return Kind.BEAT
 
     def next_beat(self) -> None:

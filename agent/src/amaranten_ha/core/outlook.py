@@ -62,6 +62,7 @@ def view(node: Node, now_ns: int, fault: str = "") -> View:
         yielded_ns=node.yielded_ns,
         contact_ns=_contact_ns(node),
         linked_ns=node.linked_ns,
+        unsure=node.unsure.lasts(now_ns),
         barrier=node.replica.barrier,
     )
 
@@ -98,7 +99,9 @@ def _next_claim(node: Node, now_ns: int, missing_since_ns: int) -> Claim:
     Nor does what answered longer ago than a silent peer is probed before it is lost: everybody is
     asked all the time then, and we may be cut off while we wait for the end of its lease.
     """
-    since_ns = missing_since_ns and max(missing_since_ns, now_ns - node.timing.probing_ms * MS_NS)
+    since_ns = missing_since_ns
+    if since_ns:
+        since_ns = max(since_ns, now_ns - node.timing.fresh_ms * MS_NS)
     standing = node.third_parties.answer(now_ns, since_ns)
     return Claim(int(standing), node.epoch + 1, rank(node.plan.number))
 
@@ -119,6 +122,7 @@ def _peer_view(node: Node, now_ns: int) -> PeerView:
         silence=silence,
         alive=pulse.alive(now_ns),
         role=beat.role,
+        heard_ns=pulse.heard_ns or 0,
         eligible=bool(flags & _ELIGIBLE),
         hears_me=pulse.hears_me(now_ns),
         deaf=pulse.deaf(now_ns),

@@ -52,6 +52,8 @@ class PeerView:
     role: Role
     eligible: bool
     hears_me: bool
+    heard_ns: int = 0
+    """When it was heard last."""
     deaf: bool = False
     """We have been hearing it, and speaking, for the one-way time, and it has not heard us."""
     claim: Claim | None = None
@@ -119,11 +121,13 @@ class View:
     defended_ns: int = 0
     """When the claim was last defended by an announcement."""
     yielded_ns: int = 0
-    """When the peer, active since we are, was heard not to be any more; 0 if it never was."""
+    """When the peer, active at some time since we are, was heard not to be; 0 if it never was."""
     contact_ns: int = 0
     """When the peer was heard again after a silence of `dead` in which we were active; or 0."""
     linked_ns: int = 0
-    """When a service link last gained carrier."""
+    """When a service link gained carrier while this node was active; 0 if none did."""
+    unsure: bool = False
+    """An active node whose lease ended does not know yet whether it was followed."""
     barrier: int = 0
     """The highest barrier that our replica has applied."""
 
@@ -188,7 +192,8 @@ def _hears_peer_again(view: View) -> bool:
 
 def _link_is_back(view: View) -> bool:
     """Hosts that asked meanwhile have no answer, and a switch may have forgotten our port."""
-    return view.linked_ns > max(view.defended_ns, view.since_ns)
+    again = view.elapsed(view.defended_ns, view.timing.defend_ms)
+    return view.linked_ns > view.defended_ns and again
 
 
 def _peer_has_yielded(view: View) -> bool:
@@ -203,15 +208,16 @@ def _defends_address(view: View) -> bool:
 def _earns_standing(view: View) -> bool:
     """By an answer of now. Whoever carried the traffic must be heard first.
 
-    In contact with a peer that is not active it is this node; without contact it takes a while.
+    If the peer is heard after it, and is not active, that is this node; else it takes a while.
     """
     timing, answered_ns = view.timing, view.answered_ns
-    answers = answered_ns > view.since_ns and not view.elapsed(answered_ns, timing.probing_ms)
-    if view.claim.standing or not answers or _peer_active(view):
+    answers = answered_ns > view.since_ns and not view.elapsed(answered_ns, timing.fresh_ms)
+    if view.claim.standing or view.unsure or not answers or _peer_active(view):
         return False
     for_ns = view.answering_ns or 0
     lasts = for_ns >= timing.raise_ms * MS_NS and view.elapsed(view.since_ns, timing.raise_ms)
-    return view.peer.alive or lasts
+    meets = view.peer.alive and view.peer.heard_ns > answered_ns
+    return meets or lasts
 
 
 def _may_hand_over(view: View) -> bool:

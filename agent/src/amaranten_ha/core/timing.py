@@ -72,7 +72,7 @@ class Timing:
     ask_ms: int = 500
     """Pause between two questions to a third party in quiet times."""
     raise_ms: int = 1_000
-    """For how long third parties must have answered before a claim is made anew with standing."""
+    """For how long third parties must have answered before a claim that met nobody has standing."""
     conflict_ask_ms: int = 1_000
     """Pause between two questions whether a stranger answers for a shared address."""
     conflict_ms: int = 3_000
@@ -121,6 +121,11 @@ class Timing:
     def probing_ms(self) -> int:
         """From silence noticed to dead: so long everybody is asked before a peer is lost."""
         return self.dead_ms - SILENT_BEATS * self.beat_ms
+
+    @property
+    def fresh_ms(self) -> int:
+        """How old an answer may be that says whom we reach: asked for since, and taken in late."""
+        return max(self.probing_ms, self.dead_ms // 2)
 
     @property
     def probe_us(self) -> int:
