@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 from simulator.plan import Fault, Plan
-from simulator.run import play, run
+from simulator.run import run
 from simulator.story import Story
 from stories import news, reasons, settled
 
@@ -65,59 +65,6 @@ def test_in_contact_with_a_passive_peer_the_first_answer_gives_standing(meets: b
     world.run(world.timing.ask_ms + 2 * world.timing.beat_ms)
     assert world.roles()[0] is ACTIVE
     assert world.machines[1].heart.claim.standing == int(meets)
-
-
-def test_who_is_unsure_opens_no_gate_by_a_claim_with_standing() -> None:
-    world = play(
-        Plan(
-            gateways=True,
-            faults=(
-                Fault(at_ms=0, what="gateways", for_ms=2500),
-                Fault(at_ms=100, what="crash", node=1, for_ms=50),
-                Fault(at_ms=100, what="crash", node=2, for_ms=50),
-                Fault(at_ms=2480, what="stall", node=1, for_ms=420),
-                Fault(at_ms=2830, what="beats", node=2, for_ms=200),
-                Fault(at_ms=4000, what="lag", amount=2),
-            ),
-        )
-    )
-    assert world.both_forward_ns == 0
-
-
-@pytest.mark.parametrize("phase_ms", range(2640, 2700, 5))
-def test_who_was_away_gains_no_standing_before_it_has_heard_who_carried(phase_ms: int) -> None:
-    world = play(
-        Plan(
-            gateways=True,
-            faults=(
-                Fault(at_ms=0, what="gateways", for_ms=11900),
-                Fault(at_ms=100, what="crash", node=1, for_ms=50),
-                Fault(at_ms=100, what="crash", node=2, for_ms=50),
-                Fault(at_ms=phase_ms, what="pause", node=1, for_ms=9380),
-                Fault(at_ms=15020, what="lag", amount=2),
-            ),
-        )
-    )
-    assert world.roles() == (PASSIVE, ACTIVE)
-
-
-LATE_AGAIN = [
-    Fault(at_ms=2401 + 101 * each, what="stall", node=1, for_ms=100) for each in range(60)
-]
-
-
-@pytest.mark.parametrize(
-    "faults",
-    [
-        [Fault(at_ms=0, what="crash", node=2), Fault(at_ms=2000, what="stall", node=1, for_ms=400)],
-        [Fault(at_ms=0, what="hold", node=2), Fault(at_ms=2000, what="stall", node=1, for_ms=400)],
-        [Fault(at_ms=2060, what="stall", node=1, for_ms=340)],
-    ],
-    ids=["nobody is there", "nobody may follow", "nobody has reason to follow"],
-)
-def test_who_is_late_at_every_turn_does_not_stay_unsure(faults: list[Fault]) -> None:
-    world = play(Plan(faults=(*faults, *LATE_AGAIN)))
-    assert world.nobody_forwards_ns < 500 * MS_NS
 
 
 def test_passive_reboots_behind_a_port_that_is_silent_for_35_seconds() -> None:

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role table and a node that was away: it must neither trust what it knew, nor wait for ever.
+
+Two shipped engines in virtual time, under plans that are played without the quiet at their end.
+"""
+
+from __future__ import annotations
+
+import pytest
+from simulator.plan import Fault, Plan
+from simulator.run import play
+
+from amaranten_ha.core.beat import Role
+from amaranten_ha.core.timing import MS_NS
+
+
+def test_who_is_unsure_opens_no_gate_by_a_claim_with_standing() -> None:
+    world = play(
+        Plan(
+            gateways=True,
+            faults=(
+                Fault(at_ms=0, what="gateways", for_ms=2500),
+                Fault(at_ms=100, what="crash", node=1, for_ms=50),
+                Fault(at_ms=100, what="crash", node=2, for_ms=50),
+                Fault(at_ms=2480, what="stall", node=1, for_ms=420),
+                Fault(at_ms=2830, what="beats", node=2, for_ms=200),
+                Fault(at_ms=4000, what="lag", amount=2),
+            ),
+        )
+    )
+    assert world.both_forward_ns == 0
+
+
+@pytest.mark.parametrize("phase_ms", range(2640, 2700, 5))
+def test_who_was_away_gains_no_standing_before_it_has_heard_who_carried(phase_ms: int) -> None:
+    world = play(
+        Plan(
+            gateways=True,
+            faults=(
+                Fault(at_ms=0, what="gateways", for_ms=11900),
+                Fault(at_ms=100, what="crash", node=1, for_ms=50),
+                Fault(at_ms=100, what="crash", node=2, for_ms=50),
+                Fault(at_ms=phase_ms, what="pause", node=1, for_ms=9380),
+                Fault(at_ms=15020, what="lag", amount=2),
+            ),
+        )
+    )
+    assert world.roles() == (Role.PASSIVE, Role.ACTIVE)
+
+
+LATE_AGAIN = [
+    Fault(at_ms=2401 + 101 * each, what="stall", node=1, for_ms=100) for each in range(60)
+]
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(at_ms=0, what="crash", node=2), Fault(at_ms=2000, what="stall", node=1, for_ms=400)],
+        [Fault(at_ms=0, what="hold", node=2), Fault(at_ms=2000, what="stall", node=1, for_ms=400)],
+        [Fault(at_ms=2060, what="stall", node=1, for_ms=340)],
+    ],
+    ids=["nobody is there", "nobody may follow", "nobody has reason to follow"],
+)
+def test_who_is_late_at_every_turn_does_not_stay_unsure(faults: list[Fault]) -> None:
+    world = play(Plan(faults=(*faults, *LATE_AGAIN)))
+    assert world.nobody_forwards_ns < 500 * MS_NS
