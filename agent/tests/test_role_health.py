@@ -124,6 +124,13 @@ def lose_carrier(world: Story, number: int, link: int, lost: bool = True) -> Non
     world.machines[number].heart.set_carrier(link, not lost, world.now_ns)
 
 
+def lose_carrier_for(world: Story, number: int, link: int, lost_ms: int) -> None:
+    """Take a cable out and put it back."""
+    lose_carrier(world, number, link)
+    world.run(lost_ms)
+    lose_carrier(world, number, link, lost=False)
+
+
 def test_carrier_lost_here_and_present_there_moves_the_role_once(world: Story) -> None:
     lose_carrier(world, 1, 2)
     world.run(900)
@@ -141,9 +148,7 @@ def test_an_active_node_announces_when_a_service_link_is_back(world: Story) -> N
     for number, link, announces in ((1, 2, 1), (1, sync, 0), (2, 2, 0)):
         fired = reasons(world, number).count("link is back")
         world.run(4000)
-        lose_carrier(world, number, link)
-        world.run(500)
-        lose_carrier(world, number, link, lost=False)
+        lose_carrier_for(world, number, link, 500)
         back_ns = world.now_ns
         world.run(world.timing.beat_ms)
         assert reasons(world, number).count("link is back") - fired == announces
@@ -152,9 +157,7 @@ def test_an_active_node_announces_when_a_service_link_is_back(world: Story) -> N
 
 def test_a_link_that_flaps_is_announced_once_a_second_and_at_the_end(world: Story) -> None:
     for _flap in range(20):
-        lose_carrier(world, 1, 2)
-        world.run(50)
-        lose_carrier(world, 1, 2, lost=False)
+        lose_carrier_for(world, 1, 2, 50)
         world.run(50)
     assert reasons(world, 1).count("link is back") <= 3
     back_ns = world.now_ns
@@ -176,9 +179,7 @@ def test_a_link_that_is_back_while_the_role_is_on_offer_is_announced_after_it() 
 
 def test_carrier_that_comes_back_within_the_debounce_moves_nothing(world: Story) -> None:
     for _flap in range(5):
-        lose_carrier(world, 1, 2)
-        world.run(600)
-        lose_carrier(world, 1, 2, lost=False)
+        lose_carrier_for(world, 1, 2, 600)
         world.run(600)
     assert world.roles() == (ACTIVE, PASSIVE)
 

@@ -14,14 +14,21 @@ from amaranten_ha.core.beat import Role
 from amaranten_ha.core.timing import MS_NS
 
 
+def elected_without_standing(unanswered_ms: int) -> tuple[Fault, ...]:
+    """Both are booted while no third party answers, so that whoever is elected has no standing."""
+    return (
+        Fault(at_ms=0, what="gateways", for_ms=unanswered_ms),
+        Fault(at_ms=100, what="crash", node=1, for_ms=50),
+        Fault(at_ms=100, what="crash", node=2, for_ms=50),
+    )
+
+
 def test_who_is_unsure_opens_no_gate_by_a_claim_with_standing() -> None:
     world = play(
         Plan(
             gateways=True,
             faults=(
-                Fault(at_ms=0, what="gateways", for_ms=2500),
-                Fault(at_ms=100, what="crash", node=1, for_ms=50),
-                Fault(at_ms=100, what="crash", node=2, for_ms=50),
+                *elected_without_standing(2500),
                 Fault(at_ms=2480, what="stall", node=1, for_ms=420),
                 Fault(at_ms=2830, what="beats", node=2, for_ms=200),
                 Fault(at_ms=4000, what="lag", amount=2),
@@ -37,9 +44,7 @@ def test_who_was_away_gains_no_standing_before_it_has_heard_who_carried(phase_ms
         Plan(
             gateways=True,
             faults=(
-                Fault(at_ms=0, what="gateways", for_ms=11900),
-                Fault(at_ms=100, what="crash", node=1, for_ms=50),
-                Fault(at_ms=100, what="crash", node=2, for_ms=50),
+                *elected_without_standing(11900),
                 Fault(at_ms=phase_ms, what="pause", node=1, for_ms=9380),
                 Fault(at_ms=15020, what="lag", amount=2),
             ),

@@ -100,7 +100,7 @@ class Judge:
         if sent.kind is not Kind.BEAT:
             raise Violation("fenced", f"a {sent.kind.name} opened the closed gate of {name}")
         if would_be_open or self._took_over_ns[number] == self._world.now_ns:
-            # Somebody has emptied the gate's sets within its lease, and they were made anew.
+            # Somebody emptied the gate's sets within its lease; or the node has just taken over.
             return
         if self._newest_is_lower(machine):
             # The higher claim stays: who hears it yields at once, or "two active" says so.
