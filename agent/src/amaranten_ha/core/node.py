@@ -389,5 +389,5 @@ class Node:
         edges = [now_ns + beat_ns, self._prober.due_ns(active)]
         heard_ns = self.pulse.heard_ns
         if not active and heard_ns is not None:
-            edges += [heard_ns + 2 * beat_ns, heard_ns + self.timing.dead_ms * MS_NS]
+            edges += [heard_ns + ms * MS_NS for ms in (self.timing.silent_ms, self.timing.dead_ms)]
         return min([edge for edge in edges if edge > now_ns])

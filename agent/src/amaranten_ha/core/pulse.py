@@ -21,7 +21,6 @@ from amaranten_ha.core.timing import (
     MS_NS,
     PROBES_MIN,
     PROBES_PER_LINK_MIN,
-    SILENT_BEATS,
     Timing,
 )
 
@@ -178,7 +177,7 @@ class Pulse:
 
     def probing(self, now_ns: int) -> bool:
         """Say whether the peer has been silent for long enough to be probed."""
-        return self.silent_ns(now_ns) >= SILENT_BEATS * self.timing.beat_ms * MS_NS
+        return self.silent_ns(now_ns) >= self.timing.silent_ms * MS_NS
 
     def destinations(self, now_ns: int) -> dict[int, bytes | None]:
         """Return by link to which hardware address a heartbeat goes; None is the group.
@@ -207,7 +206,7 @@ class Pulse:
         """
         if self.heard_ns is None or not self.probing(now_ns):
             return 0
-        since_ns = self.heard_ns + SILENT_BEATS * self.timing.beat_ms * MS_NS
+        since_ns = self.heard_ns + self.timing.silent_ms * MS_NS
         if self._answer_ns is not None and self._machine_lost(now_ns):
             return max(since_ns, self._answer_ns + self.timing.probe_us * 1000)
         return since_ns

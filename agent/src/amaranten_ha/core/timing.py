@@ -87,7 +87,7 @@ class Timing:
             object.__setattr__(self, "settle_ms", self.lease_kernel_ms + self.beat_ms)
         rules = (
             (self.beat_ms > 0, "beat > 0"),
-            (self.dead_ms >= SILENT_BEATS * self.beat_ms + PROBING_MS, "dead >= 2 beats + 4 ms"),
+            (self.dead_ms >= self.silent_ms + PROBING_MS, "dead >= 2 beats + 4 ms"),
             (self.lease_ms > 2 * self.beat_ms, "lease > 2 beats"),
             (self.settle_ms >= self.lease_kernel_ms, "settle >= lease"),
             (self.lease_ms >= self.dead_ms, "lease >= dead"),
@@ -118,9 +118,14 @@ class Timing:
         return lease_kernel_ms(self.lease_ms)
 
     @property
+    def silent_ms(self) -> int:
+        """After so long a silence is noticed, and the peer is probed."""
+        return SILENT_BEATS * self.beat_ms
+
+    @property
     def probing_ms(self) -> int:
         """From silence noticed to dead: so long everybody is asked before a peer is lost."""
-        return self.dead_ms - SILENT_BEATS * self.beat_ms
+        return self.dead_ms - self.silent_ms
 
     @property
     def fresh_ms(self) -> int:

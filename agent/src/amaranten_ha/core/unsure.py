@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from amaranten_ha.core.beat import Flag
 from amaranten_ha.core.pulse import Pulse
-from amaranten_ha.core.timing import MS_NS, SILENT_BEATS
+from amaranten_ha.core.timing import MS_NS
 
 
 class Unsure:
@@ -33,7 +33,7 @@ class Unsure:
     def _may_be_followed(self, silent_ns: int, now_ns: int) -> bool:
         """If nobody can follow, no silence is a reason to wait: the gate would stay closed."""
         pulse, timing = self._pulse, self._pulse.timing
-        verdict_ns = SILENT_BEATS * timing.beat_ms * MS_NS + 2 * timing.probe_us * 1000
+        verdict_ns = timing.silent_ms * MS_NS + 2 * timing.probe_us * 1000
         lately = pulse.silent_ns(now_ns) < timing.one_way_ms * MS_NS
         able = pulse.beat is not None and Flag.ELIGIBLE in pulse.beat.flags
         return silent_ns > verdict_ns and lately and able
