@@ -66,15 +66,16 @@ def run(options: argparse.Namespace, cells: Cells, wanted: list[Cell], bench: An
         return 0
     ground = Ground(options.prefix)
     failed = 0
-    try:
-        if todo:
-            measure, brief = bench(ground)
-            failed = go_through(ground, cells, todo, measure, brief)
-    finally:
-        cells.merge(" ".join(["python -m tests.bench", *sys.argv[1:]]))
-        say(f"bench: {cells.merged}")
-        if not options.keep:
-            ground.down()
+    with cells.alone():
+        try:
+            if todo:
+                measure, brief = bench(ground)
+                failed = go_through(ground, cells, todo, measure, brief)
+        finally:
+            cells.merge(" ".join(["python -m tests.bench", *sys.argv[1:]]))
+            say(f"bench: {cells.merged}")
+            if not options.keep:
+                ground.down()
     return 1 if failed else 0
 
 

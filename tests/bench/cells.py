@@ -8,17 +8,19 @@ one file of a bench that the tables are written from.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.lab.plan import ROOT
+from tests.lab.plan import ROOT, BadRequest
 
 BUILD = ROOT / "build/bench"
 # What a figure depends on: a commit that touches none of it leaves the cells valid.
@@ -107,6 +109,19 @@ class Cells:
         fresh.write_text(json.dumps(record, indent=1) + "\n")
         fresh.rename(self.path(cell))
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Refuse a second bench in this clone: each would disturb what the other measures."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder.parent / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BadRequest(
+                    "another bench is at work in this clone: wait for its end"
+                ) from None
+            yield
+
     def all(self) -> list[Record]:
         """Every cell of this commit that has a file, in a fixed order."""
         found = []
@@ -117,12 +132,20 @@ class Cells:
                 continue
         return found
 
+    def _commands(self) -> list[str]:
+        """What was called before for the cells of this commit, in that order."""
+        try:
+            earlier = json.loads(self.merged.read_text())
+        except (FileNotFoundError, ValueError):
+            return []
+        return list(earlier["commands"]) if earlier["commit"] == self.commit else []
+
     def merge(self, command: str) -> Record:
         """The one file of this bench: all cells, and what they were measured with and on."""
         content = {
             "bench": self.bench,
             "commit": self.commit,
-            "command": command,
+            "commands": list(dict.fromkeys([*self._commands(), command])),
             "machine": machine(),
             "cells": self.all(),
         }

@@ -36,8 +36,9 @@ def heading(merged: Record) -> str:
     ]
     load = f"{min(loads):g} to {max(loads):g}" if loads else "unknown"
     days = sorted({cell["at"][:10] for cell in merged["cells"]})
+    called = ", then ".join(f"`{command}`" for command in merged["commands"])
     return (
-        f"`{merged['command']}`, commit {merged['commit']}, {', '.join(days) or 'no day'}; "
+        f"{called}, commit {merged['commit']}, {', '.join(days) or 'no day'}; "
         f"{on['cores']} cores ({on['processor']}), kernel {on['kernel']}, "
         f"load before a cell {load}."
     )

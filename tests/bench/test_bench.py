@@ -22,7 +22,7 @@ from tests.bench.holdings import ports_in
 from tests.bench.owners import Change, owned_by_two_ms, taken
 from tests.bench.rival import cached_entries
 from tests.bench.wire import at_once, lasted_ms
-from tests.lab.plan import wire_of
+from tests.lab.plan import BadRequest, wire_of
 from tests.lab.watch import Frame, Way
 
 MS = 1_000_000
@@ -217,6 +217,23 @@ def test_a_section_of_which_nothing_is_left_to_merge_stays_as_it_was(tmp_path: P
     document.write(page, tmp_path)
     assert earlier in page.read_text()
     assert "old" not in page.read_text()
+
+
+def test_a_figure_names_every_command_that_it_was_measured_with(tmp_path: Path) -> None:
+    cells_in(tmp_path).merge("first")
+    cells_in(tmp_path).merge("second")
+    merged = cells_in(tmp_path).merge("first")
+    assert "`first`, then `second`, commit abc1234" in document.heading(merged)
+    merged = Cells("failover", "def5678", tmp_path).merge("third")
+    assert merged["commands"] == ["third"]
+
+
+def test_a_second_bench_at_once_is_refused(tmp_path: Path) -> None:
+    with cells_in(tmp_path).alone():
+        with pytest.raises(BadRequest, match="another bench"), cells_in(tmp_path).alone():
+            pass
+    with cells_in(tmp_path).alone():
+        pass
 
 
 def test_the_ruleset_of_the_bench_is_the_example_with_additions() -> None:

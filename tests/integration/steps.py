@@ -102,6 +102,12 @@ def epoch(lab: Lab) -> int:
     return max(int(status(lab, node).get("epoch", 0)) for node in NODES)
 
 
+def events(lab: Lab, node: str, kind: str) -> list[str]:
+    """What a node told of one kind, oldest first."""
+    done = lab.node(node).run([TOOL, "events", "--json"])
+    return [each["text"] for each in json.loads(done.stdout) if each["kind"] == kind]
+
+
 def addressing(lab: Lab, node: str) -> list[str]:
     """The addresses and routes of a node, as it made them itself or had them given."""
     found = []

@@ -6,7 +6,6 @@ What outlives a reboot is tried with a reboot. No test leaves a node held: the n
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -25,12 +24,6 @@ def released(pair: Lab) -> Iterator[None]:
     yield
     for node in NODES:
         pair.node(node).run([steps.TOOL, "maintenance", "off"])
-
-
-def events(lab: Lab, node: str, kind: str) -> list[str]:
-    """What a node told of one kind, oldest first."""
-    done = lab.node(node).run([steps.TOOL, "events", "--json"])
-    return [each["text"] for each in json.loads(done.stdout) if each["kind"] == kind]
 
 
 def test_an_announced_restart_of_either_node_moves_nothing(pair: Lab) -> None:
@@ -90,7 +83,7 @@ def test_maintenance_of_the_active_hands_over_and_outlives_a_reboot(pair: Lab) -
     pair.node(taker).kill(HEART, signal.SIGCONT)
     steps.until("it goes on", lambda: steps.roles(pair)[taker] == "active", 10)
     assert pair.node(giver).run([steps.TOOL, "maintenance", "off"]).returncode == 0
-    assert events(pair, giver, "held")[-1] == "maintenance is over: the operator ended it"
+    assert steps.events(pair, giver, "held")[-1] == "maintenance is over: the operator ended it"
     assert steps.ready(pair, 60) == taker
 
 
