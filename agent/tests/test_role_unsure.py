@@ -70,3 +70,10 @@ LATE_AGAIN = [
 def test_who_is_late_at_every_turn_does_not_stay_unsure(faults: list[Fault]) -> None:
     world = play(Plan(faults=(*faults, *LATE_AGAIN)))
     assert world.nobody_forwards_ns < 500 * MS_NS
+
+
+def test_who_is_late_at_every_turn_follows_who_is_gone() -> None:
+    late = [Fault(at_ms=2001 + 301 * each, what="stall", node=2, for_ms=300) for each in range(40)]
+    world = play(Plan(faults=(Fault(at_ms=2000, what="crash", node=1), *late)))
+    assert world.roles() == (None, Role.ACTIVE)
+    assert world.nobody_forwards_ns < 5000 * MS_NS

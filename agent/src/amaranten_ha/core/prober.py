@@ -84,9 +84,9 @@ class Prober:
         return (link for link in self._plan.links if self._pulse.links[link.number].usable)
 
     def _of_silent_peer(self) -> Iterator[Probe]:
-        for link in self._usable():
-            if link.shared or link.peer_own:
-                self._pulse.probed(link.number)
+        asked = [link for link in self._usable() if link.shared or link.peer_own]
+        self._pulse.probed(link.number for link in asked)
+        for link in asked:
             yield from self._of_peer(link)
 
     def _of_living_peer(self, now_ns: int) -> Iterator[Probe]:

@@ -94,6 +94,8 @@ class Pulse:
         self.beat: Beat | None = None
         self._answer_ns: int | None = None
         self._fenced_run = 0
+        """How many rounds of probes in a row have shown a closed gate."""
+        self._round_judged = False
         self._forwarding = False
         self._farewell = False
         self.echo_sequence = 0
@@ -149,7 +151,8 @@ class Pulse:
         """Take in the peer's kernel's answer to a probe.
 
         On one link answers arrive in the order of the questions, and the shared address is asked
-        for first: an own answer without a shared one before it means that the gate is closed.
+        for first: an own answer without a shared one before it means that the gate is closed. A
+        round counts once, however many links tell the same: a lossy network loses on several.
         """
         link = self.links[link_number]
         if not link.asked or not self.probing(at_ns):
@@ -158,22 +161,25 @@ class Pulse:
         link.unanswered = 0
         if target is Target.SHARED:
             link.shared_seen = True
-            self._forwarding = True
+            self._forwarding = self._round_judged = True
             self._fenced_run = 0
             return
         if link.probes_shared and link.awaited:
             link.awaited = False
-            if not link.shared_seen:
+            if not link.shared_seen and not self._round_judged:
+                self._round_judged = True
                 self._fenced_run += 1
             link.shared_seen = False
         if self._fenced_run >= FENCED_PROBES:
             self._forwarding = False
 
-    def probed(self, link_number: int) -> None:
-        """Note that a round of probes has left on a link."""
-        link = self.links[link_number]
-        link.asked = link.awaited = True
-        link.unanswered += 1
+    def probed(self, link_numbers: Iterable[int]) -> None:
+        """Note that a round of probes has left on these links."""
+        self._round_judged = False
+        for number in link_numbers:
+            link = self.links[number]
+            link.asked = link.awaited = True
+            link.unanswered += 1
 
     def probing(self, now_ns: int) -> bool:
         """Say whether the peer has been silent for long enough to be probed."""
