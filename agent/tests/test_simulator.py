@@ -18,6 +18,23 @@ SEEDS = 20_000
 SEEDS_FAST = 100
 
 KEPT = {
+    "what several links lose in one round of questions is no fenced kernel": Plan(
+        seed=205679,
+        links=3,
+        gateways=True,
+        faults=(
+            Fault(at_ms=780, what="loss", for_ms=500, amount=5),
+            Fault(at_ms=950, what="restart", node=1, amount=300),
+        ),
+    ),
+    "who forgets a claim that was not written yet leaves its epoch to the other": Plan(
+        profile="metal",
+        late_us=100,
+        faults=(
+            Fault(at_ms=100, what="stop", node=1, for_ms=1),
+            Fault(at_ms=141, what="stall", node=2, for_ms=76),
+        ),
+    ),
     "a recording of the peer's earlier life is no sign of life": Plan(
         faults=(
             Fault(at_ms=400, what="replay", node=2, for_ms=400),

@@ -16,7 +16,8 @@ from amaranten_ha.core.beat import Beat, Kind, Role, encode
 from amaranten_ha.core.claim import Claim
 from amaranten_ha.core.seal import KeyRing, Sealer
 from amaranten_ha.core.timing import MS_NS
-from simulator.machine import Arrival, Machine, Sent
+from simulator.frames import Arrival, Sent
+from simulator.machine import Machine
 from simulator.plan import CLUSTER, Fault
 from simulator.world import World
 

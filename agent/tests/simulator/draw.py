@@ -91,6 +91,8 @@ WIRE_WORDS: dict[str, Draw] = {
     "lag": _amount(20, 200, 900, 3000),
 }
 DRAWS = NODE_WORDS | WIRE_WORDS
+_BUSY_SHARE = 0.15
+"""Drawn last, so that the other seeds stay as they were before there was such a fault."""
 _PER_LINK = ("one-way", "beats", "silent", "carrier", "partition", "loss", "double", "jitter")
 
 
@@ -103,8 +105,24 @@ def draw_fault(draw: random.Random, what: str, timing: Timing, links: int) -> Fa
     node = draw.randint(1, 2) if what in NODE_WORDS else 0
     if what == "gateways":
         node = draw.randint(0, 2)
-    at_ms = draw.randint(0, _WINDOW_BEATS * timing.beat_ms)
-    return Fault(at_ms, what, node, chosen, **DRAWS[what](draw, timing))
+    return Fault(_instant(draw, timing), what, node, chosen, **DRAWS[what](draw, timing))
+
+
+def _busy(draw: random.Random, timing: Timing) -> list[Fault]:
+    """The heart of one node waits for each of its turns, and the other node may be gone."""
+    edges = (timing.beat_ms, timing.silent_ms, timing.dead_ms, timing.lease_kernel_ms)
+    amount = draw.choice((*edges, 2 * timing.lease_kernel_ms)) + draw.randint(-1, 1)
+    at_ms, for_ms = _instant(draw, timing), draw.choice((1, 4)) * _duration(draw, timing)
+    busy = Fault(at_ms, "busy", draw.randint(1, 2), for_ms=for_ms, amount=amount)
+    if draw.random() < 0.5:
+        return [busy]
+    busy = replace(busy, for_ms=3 * (timing.one_way_ms + timing.alone_ms))
+    gone_ms = busy.at_ms + draw.randint(-timing.dead_ms, 2 * timing.dead_ms)
+    return [busy, Fault(max(0, gone_ms), "crash", 3 - busy.node)]
+
+
+def _instant(draw: random.Random, timing: Timing) -> int:
+    return draw.randint(0, _WINDOW_BEATS * timing.beat_ms)
 
 
 def draw_plan(seed: int) -> Plan:
@@ -118,12 +136,12 @@ def draw_plan(seed: int) -> Plan:
     count = draw.randint(1, 6)
     faults = [draw_fault(draw, draw.choice(words), timing, links) for _index in range(count)]
     if draw.random() < 0.35:
-        start_ms = draw.randint(0, _WINDOW_BEATS * timing.beat_ms)
+        start_ms = _instant(draw, timing)
         faults = faults[: draw.choice((0, 0, 1, 2))]
         for fault in draw.choice(DUETS)(draw, timing, draw.randint(1, 2)):
             faults.append(replace(fault, at_ms=start_ms + fault.at_ms))
     attacked = any(fault.what in ("forge", "replay") for fault in faults)
-    return Plan(
+    plan = Plan(
         seed=seed,
         profile=profile,
         links=links,
@@ -138,3 +156,7 @@ def draw_plan(seed: int) -> Plan:
         clocks_ms=(draw.randint(1000, 10**7), draw.randint(1000, 10**7)),
         faults=tuple(sorted(faults, key=lambda fault: fault.at_ms)),
     )
+    if draw.random() >= _BUSY_SHARE:
+        return plan
+    faults = faults[: draw.choice((0, 0, 1, 2, 6))] + _busy(draw, timing)
+    return replace(plan, faults=tuple(sorted(faults, key=lambda fault: fault.at_ms)))

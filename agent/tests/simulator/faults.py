@@ -142,6 +142,19 @@ def _stall(world: World, fault: Fault) -> Undo:
     return undo
 
 
+def _busy(world: World, fault: Fault) -> Undo:
+    """Others have the node's processors: heart waits for each turn, for `amount` ms at most."""
+    machine = world.machines[fault.node or 1]
+    machine.busy_ns += fault.amount * MS_NS
+
+    def undo() -> None:
+        machine.busy_ns -= fault.amount * MS_NS
+        machine.waits_until_ns = world.now_ns
+        world.wake(machine)
+
+    return undo
+
+
 def _standing_still(clocks_go_on: bool) -> Callable[[World, Fault], Undo]:
     def begin(world: World, fault: Fault) -> Undo:
         machine = world.machines[fault.node or 1]
@@ -284,6 +297,7 @@ WORDS: dict[str, Callable[[World, Fault], Undo]] = {
     "jitter": _percent("jitter_us"),
     "carrier": _carrier,
     "stall": _stall,
+    "busy": _busy,
     "pause": _standing_still(clocks_go_on=False),
     "starve": _standing_still(clocks_go_on=True),
     "kill": _kill,

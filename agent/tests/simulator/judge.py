@@ -18,7 +18,8 @@ from simulator.fingerprint import fingerprint
 from simulator.witness import HOLDERS, SLACK_NS, Witness
 
 if TYPE_CHECKING:
-    from simulator.machine import Arrival, Machine, Sent
+    from simulator.frames import Arrival, Sent
+    from simulator.machine import Machine
     from simulator.world import World
 
 LEASE_MS = {"metal": 64, "fast": 124, "virtual": 324, "relaxed": 1404}
@@ -156,6 +157,13 @@ class Judge:
         """A sync has written the epochs."""
         number = machine.number
         self._highest_written[number] = max(self._highest_written[number], *machine.disk)
+
+    def forgotten(self, epoch: int) -> bool:
+        """Say whether an epoch was claimed by a heart that ended before sync had written it."""
+        return any(
+            claimed == epoch and self._highest_written[number] < epoch
+            for claimed, number in self._claims
+        )
 
     # What must not be
 

@@ -9,16 +9,15 @@ Times that heart and kernel see are the node's own; they stand still while the m
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from amaranten_ha.core.announcer import Announcer
 from amaranten_ha.core.beat import Kind, Role
-from amaranten_ha.core.claim import Claim
 from amaranten_ha.core.node import Node
 from amaranten_ha.core.orders import Resume, restart
 from amaranten_ha.core.role import Action, Rule
 from amaranten_ha.core.timing import MS_NS
+from simulator.frames import Arrival, Sent
 from simulator.kernel import Kernel
 from simulator.plan import CLUSTER, node_plan
 
@@ -34,39 +33,6 @@ DISK_NS = 5 * MS_NS
 BACK_NS = 150 * MS_NS
 """From the death of heart until its supervisor starts it again."""
 NEVER_NS = 1 << 62
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What a heartbeat truly says, for the judge: the engine that hears it sees only the bytes."""
-
-    session: int
-    sequence: int
-    kind: Kind
-    role: Role
-    epoch: int
-    claim: Claim | None
-    barrier: int | None
-    """Of the offer that it makes, if any."""
-    fresh_for: tuple[int, int]
-    """The sessions of the other that it echoes."""
-    forged: bool = False
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """Which of two was said later: sessions of a node are numbered in their order."""
-        return self.session, self.sequence
-
-
-class Arrival(NamedTuple):
-    """A frame in the receive ring, with the kernel's time of receipt."""
-
-    at_ns: int
-    link: int
-    what: str
-    content: Any
-    mac: bytes
-    sent: Sent | None = None
 
 
 class Machine:
@@ -109,6 +75,8 @@ class Machine:
         self._frozen_since_ns = 0
         self.thawed_from_ns = 0
         self._late_ns = 0
+        self.busy_ns = self.waits_until_ns = 0
+        """How long heart waits for a processor, half of it at least; until when, by world time."""
         self._written = (0, 0)
 
     # What is true of it
@@ -257,7 +225,8 @@ class Machine:
             return self.starts_ns
         if self.stalls and self.stalls[heart.session] > 0:
             return NEVER_NS
-        return self.planned_ns + self._late_ns - self._clock_ns
+        due_ns = self.planned_ns + self._late_ns - self._clock_ns
+        return max(self.waits_until_ns, due_ns)
 
     # Heart
 
@@ -297,6 +266,9 @@ class Machine:
         self.planned_ns = max(due_ns, now_ns)
         late_us = self.world.plan.late_us
         self._late_ns = int(self.world.wires.random.random() * late_us) * 1000 if late_us else 0
+        if self.busy_ns:
+            wait_ns = int((1 + self.world.wires.random.random()) * self.busy_ns) // 2
+            self.waits_until_ns = self.world.now_ns + wait_ns
         self.world.judge.turned(self)
 
     def _hear(self, node: Node) -> None:

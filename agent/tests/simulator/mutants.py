@@ -22,7 +22,8 @@ from amaranten_ha.core.peer import Peer
 from amaranten_ha.core.pulse import Pulse
 from amaranten_ha.core.role import Action, Rule, View
 from amaranten_ha.core.seal import ReplayWindow
-from amaranten_ha.core.timing import Timing
+from amaranten_ha.core.timing import MS_NS, Timing
+from amaranten_ha.core.unsure import Unsure
 
 Way = Callable[[], AbstractContextManager[None]]
 
@@ -202,8 +203,26 @@ def _always_standing(node: Node, _now_ns: int, _since_ns: int) -> Claim:
     return Claim(1, node.epoch + 1, outlook.rank(node.plan.number))
 
 
+def _never_accuses() -> AbstractContextManager[None]:
+    """Whoever is late at every turn is in grace for ever."""
+    shipped = Node.woke
+
+    def woke(self: Node, late_ns: int, silent_ns: int, now_ns: int) -> None:
+        shipped(self, late_ns, silent_ns, now_ns)
+        if late_ns > self.timing.dead_ms * MS_NS // 2:
+            self.grace_until_ns = now_ns + self.timing.grace_ms * MS_NS
+
+    return _instead(Node, "woke", woke)
+
+
 MUTANTS = (
     Mutant("no grace after a late wake-up", _decided(grace=False), 250),
+    Mutant("accuses nobody while it is late", _never_accuses, 600),
+    Mutant(
+        "waits anew after every stall",
+        _attribute(Unsure, "_may_be_followed", lambda *_arguments: True),
+        600,
+    ),
     Mutant("judges before it has drained", _late_hearing, 50),
     Mutant(
         "claims standing whoever answers", _attribute(outlook, "_next_claim", _always_standing), 300

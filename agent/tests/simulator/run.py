@@ -24,8 +24,11 @@ CALM_MS_MIN = 150
 BACK_MS_MAX = 8_000
 """So long a heart may still be away when everything is mended: an announced restart is slow, or a
 stop waits five seconds for its hand-over. Patience begins when both are back, not before."""
-HARMLESS = frozenset({"switchover", "lag", "gateways", "forge", "replay", "double", "restart"})
-"""While nothing else happens the pair never stops forwarding; a restart must end in its time."""
+HARMLESS = frozenset(
+    {"switchover", "lag", "gateways", "forge", "replay", "double", "restart", "busy"}
+)
+"""While nothing else happens the pair never stops forwarding; a restart must end in its time, and
+who is busy must come to its turn within the lease."""
 
 CRASH = "crash"
 """The name of the violation when an engine raises what nobody catches."""
@@ -88,7 +91,7 @@ def _play(world: World, plan: Plan) -> None:
         if not world.run_until(settled, world.is_settled):
             raise Violation("start", f"the pair did not settle: {world.roles()}")
         world.run(3 * world.timing.beat_ms)
-        world.nobody_forwards_ns = world.both_forward_ns = 0
+        world.nobody_forwards_ns = world.both_forward_ns = world.deserted_ns = 0
     start_ns = world.faults_from_ns = world.now_ns
     for fault in plan.faults:
         world.run_until(max(world.now_ns, start_ns + fault.at_ms * MS_NS))
@@ -105,9 +108,35 @@ def _play(world: World, plan: Plan) -> None:
         gap_us = world.nobody_forwards_ns // 1000
         raise Violation("gap", f"nobody forwarded for {gap_us} us although nothing was broken")
 
+    limit_ms = _deserted_ms_max(world, plan)
+    if limit_ms is not None and world.deserted_ns > limit_ms * MS_NS:
+        text = f"nobody forwarded for {world.deserted_ns // MS_NS} ms, and a heart was only busy"
+        raise Violation("deserted", text)
+
+
+def _deserted_ms_max(world: World, plan: Plan) -> int | None:
+    """For how long nobody may forward while one heart is busy, and the other node is there or gone.
+
+    Who is busy for longer than its lease at every turn promises nothing.
+    """
+    timing = world.timing
+    busy = [fault for fault in plan.faults if fault.what == "busy"]
+    others = [fault for fault in plan.faults if fault.what != "busy"]
+    nodes, amount = {fault.node for fault in busy}, sum(fault.amount for fault in busy)
+    if plan.cold or len(nodes) != 1 or amount > timing.lease_kernel_ms:
+        return None
+    if not others:
+        return timing.dead_ms
+    if any(fault.what != "crash" or fault.node in nodes for fault in others):
+        return None
+    return timing.one_way_ms + timing.alone_ms + timing.settle_ms + 2 * amount
+
 
 def _is_harmless(world: World, fault: Fault) -> bool:
-    if fault.what == "restart" and fault.amount > world.timing.restarting_ms:
+    timing = world.timing
+    if fault.what == "restart" and fault.amount > timing.restarting_ms:
+        return False
+    if fault.what == "busy" and fault.amount > timing.lease_ms - 2 * timing.beat_ms:
         return False
     return fault.what in HARMLESS
 
@@ -164,7 +193,7 @@ def _end(world: World) -> None:
         if not active and (machine.forwards() or kernel.addresses_on):
             raise Violation("liveness", f"{machine.plan.name} is passive and not closed")
     epochs = {each.heart.epoch for each in world.machines.values() if each.heart}
-    if len(epochs) != 1:
+    if len(epochs) != 1 and not world.judge.forgotten(max(epochs)):
         raise Violation("liveness", f"the two know different epochs: {sorted(epochs)}")
 
 

@@ -14,7 +14,8 @@ from amaranten_ha.core.timing import MS_NS
 from simulator.contact import Contact
 
 if TYPE_CHECKING:
-    from simulator.machine import Arrival, Machine, Sent
+    from simulator.frames import Arrival, Sent
+    from simulator.machine import Machine
     from simulator.world import World
 
 HOLDERS = (Role.ACTIVE, Role.HANDING_OVER)

@@ -19,8 +19,9 @@ from amaranten_ha.core.node import Node
 from amaranten_ha.core.prober import Probe
 from amaranten_ha.core.timing import MS_NS, PROFILES
 from simulator.codec import Codec
+from simulator.frames import Arrival, Sent
 from simulator.judge import Judge, Violation
-from simulator.machine import DISK_NS, NEVER_NS, RING_MAX, Arrival, Machine, Sent
+from simulator.machine import DISK_NS, NEVER_NS, RING_MAX, Machine
 from simulator.plan import SYNC, Plan
 from simulator.wires import OTHERS, Wires
 
@@ -70,6 +71,8 @@ class World:
         self.endings: list[Callable[[], None]] = []
         """How the faults that last until the quiet are undone."""
         self.both_forward_ns = self.nobody_forwards_ns = self.both_speak_ns = 0
+        self.deserted_ns = self._deserted_ns = 0
+        """For how long at most nobody forwarded, and for how long nobody does now."""
         self.both_spoke_ns = 0
         """Until when both last answered for the shared addresses."""
         self.announced_ns = {1: 0, 2: 0}
@@ -126,7 +129,9 @@ class World:
 
     def wake(self, machine: Machine) -> None:
         """Let a machine take a turn in this instant."""
-        if machine.runs and (machine.heart or self.now_ns >= machine.starts_ns):
+        if self.now_ns < machine.waits_until_ns:
+            self.later(machine.waits_until_ns - self.now_ns, self.wake, machine)
+        elif machine.runs and (machine.heart or self.now_ns >= machine.starts_ns):
             self._awake.add(machine.number)
 
     def _pass(self, next_ns: int) -> None:
@@ -135,7 +140,13 @@ class World:
         one_ns = first.open_until_ns(now_ns, next_ns)
         other_ns = second.open_until_ns(now_ns, next_ns)
         sooner_ns, later_ns = (one_ns, other_ns) if one_ns < other_ns else (other_ns, one_ns)
-        self.nobody_forwards_ns += next_ns - later_ns
+        if next_ns > later_ns:
+            self.nobody_forwards_ns += next_ns - later_ns
+            goes_on = later_ns == now_ns
+            self._deserted_ns = (self._deserted_ns if goes_on else 0) + next_ns - later_ns
+            self.deserted_ns = max(self.deserted_ns, self._deserted_ns)
+        else:
+            self._deserted_ns = 0
         if sooner_ns > now_ns:
             self.both_forward_ns += sooner_ns - now_ns
             if first.speaks() and second.speaks():
@@ -228,7 +239,7 @@ class World:
         if machine.heart and len(machine.ring) < RING_MAX:
             machine.ring.append(arrival)
             if not machine.stopped:
-                self._awake.add(machine.number)
+                self.wake(machine)
 
     def _answer(self, machine: Machine, arrival: Arrival) -> None:
         link = machine.plan.links[arrival.link - 1]
