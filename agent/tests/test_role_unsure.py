@@ -77,3 +77,63 @@ def test_who_is_late_at_every_turn_follows_who_is_gone() -> None:
     world = play(Plan(faults=(Fault(at_ms=2000, what="crash", node=1), *late)))
     assert world.roles() == (None, Role.ACTIVE)
     assert world.nobody_forwards_ns < 5000 * MS_NS
+
+
+LATE_ONCE = {
+    "heartbeats were lost, the kernel answered": Plan(
+        profile="metal",
+        latency_us=1000,
+        faults=(
+            Fault(at_ms=0, what="beats", node=1, for_ms=400),
+            Fault(at_ms=200, what="stall", node=2, for_ms=20),
+        ),
+    ),
+    "and what came meanwhile is lost, too": Plan(
+        profile="metal",
+        latency_us=1000,
+        faults=(
+            Fault(at_ms=0, what="beats", node=1, for_ms=400),
+            Fault(at_ms=200, what="starve", node=2, for_ms=8),
+        ),
+    ),
+    "and more than once": Plan(
+        profile="metal",
+        latency_us=1000,
+        faults=(
+            Fault(at_ms=0, what="beats", node=1, for_ms=1000),
+            Fault(at_ms=200, what="stall", node=2, for_ms=20),
+            Fault(at_ms=500, what="stall", node=2, for_ms=20),
+        ),
+    ),
+    "cut off, and the cable is back": Plan(
+        profile="fast",
+        gateways=True,
+        faults=(
+            Fault(at_ms=0, what="uplink", node=2, for_ms=1000),
+            Fault(at_ms=980, what="starve", node=2, for_ms=110),
+            Fault(at_ms=1500, what="lag", amount=2),
+        ),
+    ),
+    "held, and not any more": Plan(
+        faults=(
+            Fault(at_ms=0, what="hold", node=2, for_ms=3300),
+            Fault(at_ms=50, what="partition", for_ms=3050),
+            Fault(at_ms=3000, what="starve", node=2, for_ms=500),
+        )
+    ),
+    "alone since its start": Plan(
+        cold=True,
+        faults=(
+            Fault(at_ms=0, what="crash", node=1, for_ms=3000),
+            Fault(at_ms=2900, what="starve", node=2, for_ms=16000),
+            Fault(at_ms=20000, what="lag", amount=2),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("plan", LATE_ONCE.values(), ids=LATE_ONCE)
+def test_who_is_late_after_a_long_silence_hears_before_it_accuses(plan: Plan) -> None:
+    world = play(plan)
+    assert world.roles() == (Role.ACTIVE, Role.PASSIVE)
+    assert world.both_forward_ns == 0

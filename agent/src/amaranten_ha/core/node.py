@@ -197,17 +197,17 @@ class Node:
     def woke(self, late_ns: int, silent_ns: int, now_ns: int) -> None:
         """Take in how late this turn is, and how long ago our last heartbeat left.
 
-        Whoever was late by half of `dead` accuses nobody for three beats, unless the peer had been
-        silent for ten `dead` before that: who is late at every turn must follow, too. An active
-        node that was silent for longer than its lease is unsure until it has heard that nobody
-        took over.
+        Whoever was late by half of `dead` accuses nobody for three beats. One such grace may reach
+        beyond ten `dead` in which nothing told that the peer forwards: who is late at every turn
+        must follow, too. An active node that was silent for longer than its lease is unsure until
+        it has heard that nobody took over.
         """
         self.margins.woke(late_ns, now_ns)
         self.pulse.woke(silent_ns, now_ns)
         timing = self.timing
-        contact_ns = max(self.first_carrier_ns, self.pulse.heard_ns or 0)
-        in_contact = now_ns - late_ns - contact_ns < timing.one_way_ms * MS_NS
-        if in_contact and late_ns > timing.dead_ms * MS_NS // 2:
+        told_ns = max(self.first_carrier_ns, self.pulse.heard_ns or 0, self.pulse.forwarded_ns)
+        spent = self.grace_until_ns >= told_ns + timing.one_way_ms * MS_NS
+        if late_ns > timing.dead_ms * MS_NS // 2 and not spent:
             self.grace_until_ns = now_ns + timing.grace_ms * MS_NS
         if self.role in ACTIVE_ROLES:
             self.unsure.woke(silent_ns, self.sequence + 1, now_ns)

@@ -93,6 +93,8 @@ class Pulse:
         """Since when we have been saying something without a silence of `dead`."""
         self.beat: Beat | None = None
         self._answer_ns: int | None = None
+        self.forwarded_ns = 0
+        """When the peer's kernel last answered for a shared address."""
         self._fenced_run = 0
         """How many rounds of probes in a row have shown a closed gate."""
         self._round_judged = False
@@ -151,8 +153,9 @@ class Pulse:
         """Take in the peer's kernel's answer to a probe.
 
         On one link answers arrive in the order of the questions, and the shared address is asked
-        for first: an own answer without a shared one before it means that the gate is closed. A
-        round counts once, however many links tell the same: a lossy network loses on several.
+        for first: an own answer without a shared one before it means that the gate is closed.
+        Between two rounds of questions that counts once, however many links tell the same: a
+        lossy network loses on several.
         """
         link = self.links[link_number]
         if not link.asked or not self.probing(at_ns):
@@ -162,6 +165,7 @@ class Pulse:
         if target is Target.SHARED:
             link.shared_seen = True
             self._forwarding = self._round_judged = True
+            self.forwarded_ns = max(at_ns, self.forwarded_ns)
             self._fenced_run = 0
             return
         if link.probes_shared and link.awaited:
