@@ -9,6 +9,7 @@ is said in `draw`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.orders import hold, release, switchover
@@ -196,9 +197,13 @@ def _switchover(world: World, fault: Fault) -> Undo:
     """An operator asks the active node to hand over; an amount forces what is not in sync."""
     for machine in _machines(world, fault):
         heart = machine.heart
-        if heart and machine.runs and not machine.stopped and heart.role is Role.ACTIVE:
+        if heart and machine.listens and heart.role is Role.ACTIVE:
             switchover(heart, "operator", bool(fault.amount), machine.now_ns)
             world.wake(machine)
+        elif machine.waits:
+            # The turn that reads an order also decides on it.
+            again = replace(fault, node=machine.number)
+            world.later(machine.waits_until_ns - world.now_ns, _switchover, world, again)
     return lambda: None
 
 
@@ -206,8 +211,8 @@ def _hold(world: World, fault: Fault) -> Undo:
     """Maintenance: an active node hands over first; with an amount, by force."""
     machine = world.machines[fault.node or 1]
     heart = machine.heart
-    refused = []
-    if heart and machine.runs and not machine.stopped:
+    refused = ["it does not answer"] if machine.waits else []
+    if heart and machine.listens:
         refused = hold(heart, FAR_NS, bool(fault.amount), machine.now_ns)
         world.wake(machine)
     if refused:

@@ -98,6 +98,16 @@ class Machine:
         return self.powered and not self.frozen
 
     @property
+    def waits(self) -> bool:
+        """Say whether heart waits for a processor."""
+        return self.world.now_ns < self.waits_until_ns
+
+    @property
+    def listens(self) -> bool:
+        """Say whether heart reads an order now."""
+        return self.runs and not self.stopped and not self.waits
+
+    @property
     def now_ns(self) -> int:
         """The node's own monotonic clock."""
         since_ns = self._frozen_since_ns or self.world.now_ns
