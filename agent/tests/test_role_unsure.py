@@ -121,6 +121,16 @@ LATE_ONCE = {
             Fault(at_ms=3000, what="starve", node=2, for_ms=500),
         )
     ),
+    "late twice, and long before the cable is back": Plan(
+        profile="fast",
+        faults=(
+            Fault(at_ms=0, what="hold", node=2, for_ms=1520),
+            Fault(at_ms=0, what="partition", for_ms=1500),
+            Fault(at_ms=190, what="starve", node=2, for_ms=250),
+            Fault(at_ms=1500, what="starve", node=2, for_ms=49),
+            Fault(at_ms=2000, what="lag", amount=2),
+        ),
+    ),
     "alone since its start": Plan(
         cold=True,
         faults=(

@@ -197,8 +197,8 @@ class Node:
     def woke(self, late_ns: int, silent_ns: int, now_ns: int) -> None:
         """Take in how late this turn is, and how long ago our last heartbeat left.
 
-        Whoever was late by half of `dead` accuses nobody for three beats. One such grace may reach
-        beyond ten `dead` in which nothing told that the peer forwards: who is late at every turn
+        Whoever was late by half of `dead` accuses nobody for three beats. One such grace may begin
+        after ten `dead` in which nothing told that the peer forwards: who is late at every turn
         must follow, too. An active node that was silent for longer than its lease is unsure until
         it has heard that nobody took over.
         """
@@ -206,8 +206,8 @@ class Node:
         self.pulse.woke(silent_ns, now_ns)
         timing = self.timing
         told_ns = max(self.first_carrier_ns, self.pulse.heard_ns or 0, self.pulse.forwarded_ns)
-        spent = self.grace_until_ns >= told_ns + timing.one_way_ms * MS_NS
-        if late_ns > timing.dead_ms * MS_NS // 2 and not spent:
+        last_ns = told_ns + (timing.one_way_ms + timing.grace_ms) * MS_NS
+        if late_ns > timing.dead_ms * MS_NS // 2 and self.grace_until_ns < last_ns:
             self.grace_until_ns = now_ns + timing.grace_ms * MS_NS
         if self.role in ACTIVE_ROLES:
             self.unsure.woke(silent_ns, self.sequence + 1, now_ns)
