@@ -18,6 +18,7 @@ from amaranten_ha.core.beat import Beat, Kind
 from amaranten_ha.core.seal import ReplayWindow
 from amaranten_ha.core.timing import (
     FENCED_PROBES,
+    FENCED_ROUNDS,
     MS_NS,
     PROBES_MIN,
     PROBES_PER_LINK_MIN,
@@ -95,9 +96,9 @@ class Pulse:
         self._answer_ns: int | None = None
         self.forwarded_ns = 0
         """When the peer's kernel last answered for a shared address."""
-        self._fenced_run = 0
-        """How many rounds of probes in a row have shown a closed gate."""
-        self._round_judged = False
+        self._fenced_run = self._fenced_rounds = 0
+        """How many answers in a row have shown a closed gate, and in how many rounds of probes."""
+        self._round_counts = self._round_forwards = False
         self._forwarding = False
         self._farewell = False
         self.echo_sequence = 0
@@ -138,7 +139,7 @@ class Pulse:
         if beat.echo_session == self._my_session and beat.echo_sequence > self.echo_sequence:
             self.echo_sequence = beat.echo_sequence
             self.echo_ns = at_ns
-        self._fenced_run = 0
+        self._fenced_run = self._fenced_rounds = 0
         self._forwarding = False
         for each in self.links.values():
             each.unanswered = 0
@@ -153,9 +154,9 @@ class Pulse:
         """Take in the peer's kernel's answer to a probe.
 
         On one link answers arrive in the order of the questions, and the shared address is asked
-        for first: an own answer without a shared one before it means that the gate is closed.
-        Between two rounds of questions that counts once, however many links tell the same: a
-        lossy network loses on several.
+        for first: an own answer without a shared one before it means that the gate is closed. A
+        round of questions in which any link shows the shared address tells nothing of the kind: a
+        lossy network loses on several links at once.
         """
         link = self.links[link_number]
         if not link.asked or not self.probing(at_ns):
@@ -164,22 +165,23 @@ class Pulse:
         link.unanswered = 0
         if target is Target.SHARED:
             link.shared_seen = True
-            self._forwarding = self._round_judged = True
+            self._forwarding = self._round_forwards = True
             self.forwarded_ns = max(at_ns, self.forwarded_ns)
-            self._fenced_run = 0
+            self._fenced_run = self._fenced_rounds = 0
             return
         if link.probes_shared and link.awaited:
             link.awaited = False
-            if not link.shared_seen and not self._round_judged:
-                self._round_judged = True
+            if not link.shared_seen and not self._round_forwards:
                 self._fenced_run += 1
+                self._fenced_rounds += not self._round_counts
+                self._round_counts = True
             link.shared_seen = False
-        if self._fenced_run >= FENCED_PROBES:
+        if self._fenced():
             self._forwarding = False
 
     def probed(self, link_numbers: Iterable[int]) -> None:
         """Note that a round of probes has left on these links."""
-        self._round_judged = False
+        self._round_counts = self._round_forwards = False
         for number in link_numbers:
             link = self.links[number]
             link.asked = link.awaited = True
@@ -231,9 +233,12 @@ class Pulse:
             return Silence.HEARD
         if self._machine_lost(now_ns):
             return Silence.MACHINE
-        if self._fenced_run >= FENCED_PROBES:
+        if self._fenced():
             return Silence.AGENT
         return Silence.FORWARDING if self._forwarding else Silence.SILENT
+
+    def _fenced(self) -> bool:
+        return self._fenced_run >= FENCED_PROBES and self._fenced_rounds >= FENCED_ROUNDS
 
     def _machine_lost(self, now_ns: int) -> bool:
         timing = self.timing
