@@ -125,6 +125,10 @@ def _instant(draw: random.Random, timing: Timing) -> int:
     return draw.randint(0, _WINDOW_BEATS * timing.beat_ms)
 
 
+def _in_order(faults: list[Fault]) -> tuple[Fault, ...]:
+    return tuple(sorted(faults, key=lambda fault: fault.at_ms))
+
+
 def draw_plan(seed: int) -> Plan:
     """Return the schedule of a seed; the same for ever, as long as this module stays the same."""
     draw = random.Random(seed)
@@ -154,9 +158,9 @@ def draw_plan(seed: int) -> Plan:
         cold=draw.random() < 0.15,
         wire_bytes=attacked or draw.random() < 0.05,
         clocks_ms=(draw.randint(1000, 10**7), draw.randint(1000, 10**7)),
-        faults=tuple(sorted(faults, key=lambda fault: fault.at_ms)),
+        faults=_in_order(faults),
     )
     if draw.random() >= _BUSY_SHARE:
         return plan
     faults = faults[: draw.choice((0, 0, 1, 2, 6))] + _busy(draw, timing)
-    return replace(plan, faults=tuple(sorted(faults, key=lambda fault: fault.at_ms)))
+    return replace(plan, faults=_in_order(faults))
