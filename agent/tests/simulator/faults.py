@@ -9,9 +9,8 @@ is said in `draw`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 
-from amaranten_ha.core.beat import Role
 from amaranten_ha.core.orders import hold, release, switchover
 from amaranten_ha.core.timing import MS_NS
 from simulator.attack import flood, replay
@@ -195,15 +194,14 @@ def _stop(world: World, fault: Fault) -> Undo:
 
 def _switchover(world: World, fault: Fault) -> Undo:
     """An operator asks the active node to hand over; an amount forces what is not in sync."""
+
+    def ask(machine: Machine) -> None:
+        if machine.heart:
+            switchover(machine.heart, "operator", bool(fault.amount), machine.now_ns)
+
     for machine in _machines(world, fault):
-        heart = machine.heart
-        if heart and machine.listens and heart.role is Role.ACTIVE:
-            switchover(heart, "operator", bool(fault.amount), machine.now_ns)
-            world.wake(machine)
-        elif machine.waits:
-            # The turn that reads an order also decides on it.
-            again = replace(fault, node=machine.number)
-            world.later(machine.waits_until_ns - world.now_ns, _switchover, world, again)
+        if machine.answers:
+            machine.order(partial(ask, machine))
     return lambda: None
 
 
@@ -212,7 +210,7 @@ def _hold(world: World, fault: Fault) -> Undo:
     machine = world.machines[fault.node or 1]
     heart = machine.heart
     refused = ["it does not answer"] if machine.waits else []
-    if heart and machine.listens:
+    if heart and machine.answers and not machine.waits:
         refused = hold(heart, FAR_NS, bool(fault.amount), machine.now_ns)
         world.wake(machine)
     if refused:
@@ -230,7 +228,9 @@ def _hold(world: World, fault: Fault) -> Undo:
 
 def _restart(world: World, fault: Fault) -> Undo:
     """An announced restart of heart: it is back after `amount` milliseconds."""
-    world.machines[fault.node or 1].restart(max(fault.amount, 20) * MS_NS)
+    machine = world.machines[fault.node or 1]
+    if machine.answers:
+        machine.order(partial(machine.restart, max(fault.amount, 20) * MS_NS))
     return lambda: None
 
 

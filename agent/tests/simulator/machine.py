@@ -9,12 +9,13 @@ Times that heart and kernel see are the node's own; they stand still while the m
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from amaranten_ha.core.announcer import Announcer
 from amaranten_ha.core.beat import Kind, Role
 from amaranten_ha.core.node import Node
-from amaranten_ha.core.orders import Resume, restart
+from amaranten_ha.core.orders import Resume, restart, switchover
 from amaranten_ha.core.role import Action, Rule
 from amaranten_ha.core.timing import MS_NS
 from simulator.frames import Arrival, Sent
@@ -67,6 +68,8 @@ class Machine:
         self.beat_due_ns = self.beat_ns = self.planned_ns = 0
         self.starts_ns = NEVER_NS
         """World time at which the supervisor starts heart."""
+        self._orders: list[Callable[[], None]] = []
+        """What the next turn of heart reads."""
         self.stopping_ns: int | None = None
         self.leave_ns: int | None = None
         self.returns_ns = NEVER_NS
@@ -103,9 +106,9 @@ class Machine:
         return self.world.now_ns < self.waits_until_ns
 
     @property
-    def listens(self) -> bool:
-        """Say whether heart reads an order now."""
-        return self.runs and not self.stopped and not self.waits
+    def answers(self) -> bool:
+        """Say whether heart reads an order, now or once it has a processor."""
+        return self.heart is not None and self.runs and not self.stopped
 
     @property
     def now_ns(self) -> int:
@@ -171,6 +174,7 @@ class Machine:
         """Heart is gone; its kernel is not."""
         self.heart = None
         self.ring.clear()
+        self._orders.clear()
         self.stopping_ns = self.leave_ns = None
         self.announcer.stop()
 
@@ -182,18 +186,25 @@ class Machine:
             self.starts_ns = self.world.now_ns + back_ns
             self.world.wake(self)
 
+    def order(self, what: Callable[[], None]) -> None:
+        """Give heart an order: the turn that reads it also decides on it."""
+        if self.heart:
+            self._orders.append(what)
+            self.world.wake(self)
+
     def stop(self, returns_ns: int) -> None:
         """SIGTERM heart, and start it again at a time."""
+        self.returns_ns = returns_ns
+        self.order(self._follow_stop)
+
+    def _follow_stop(self) -> None:
         if self.heart and self.stopping_ns is None:
-            self.stopping_ns, self.returns_ns = self.now_ns, returns_ns
-            if self.heart.role is Role.ACTIVE and not self.heart.hand_over_reasons(self.now_ns):
-                self.heart.switchover = "stopping"
-            self.world.wake(self)
+            self.stopping_ns = self.now_ns
+            switchover(self.heart, "stopping", False, self.now_ns)
 
     def restart(self, back_ns: int) -> None:
         """Restart heart in the announced way: the gate stays open, the next life may resume."""
-        giving = self.heart is not None and self.heart.role is Role.HANDING_OVER
-        if self.heart and self.runs and not self.stopped and not giving:
+        if self.heart and self.heart.role is not Role.HANDING_OVER:
             self.resume = restart(self.heart, self.now_ns)
             if self.resume:
                 self._send(self.heart, Kind.RESTARTING)
@@ -249,6 +260,10 @@ class Machine:
         assert node is not None
         node.woke(now_ns - self.planned_ns, now_ns - self.beat_ns, now_ns)
         self._hear(node)
+        while self._orders:
+            self._orders.pop(0)()
+        if self.heart is not node:
+            return
         node.replica = self.world.replica(self)
         node.gate_open = self.kernel.forwards(now_ns)
         if self._leaves(node, now_ns):
