@@ -123,23 +123,13 @@ class Talk:
             end.close()
 
 
-def tcp(
-    near: Namespace,
-    far: Namespace,
-    to: str,
-    listen: str,
-    port: int,
-    dport: int = 0,
-    *,
-    sport: int = 0,
-) -> Talk:
-    """Open a TCP connection through the pair, from a port of its own choice unless one is given."""
+def tcp(near: Namespace, far: Namespace, to: str, listen: str, port: int, dport: int = 0) -> Talk:
+    """Open a TCP connection through the pair."""
     family = socket.AF_INET6 if ":" in to else socket.AF_INET
     with far.socket(family, socket.SOCK_STREAM) as listener:
         listener.bind((listen, port))
         listener.listen(1)
         client = near.socket(family, socket.SOCK_STREAM)
-        client.bind(("", sport))
         client.connect((to, dport or port))
         server = listener.accept()[0]
     return Talk(client, server)

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sync_samples import direction, entry, tcp_entry, tcp_info, udp_entry
+from sync_samples import entry, tcp_entry, udp_entry
 
 from amaranten_ha.core import flow, stream, tlv
 from amaranten_ha.core.beat import Role
-from amaranten_ha.core.command import Verb
 from amaranten_ha.core.copy import Copy
 from amaranten_ha.core.intake import condense
 from amaranten_ha.core.ledger import Op
@@ -23,9 +21,8 @@ LABELS = tlv.attribute(flow.LABELS, b"\x01" + bytes(15))
 
 
 def sending() -> Source:
-    """The source of an active node whose peer has everything."""
+    """A source whose peer has everything."""
     source = Source(Mirror(Scope(frozenset())))
-    source.alone = True
     assert source.begin_survey(Survey.BULK, 1) == stream.BulkBegin(1)
     source.end_survey(0)
     assert source.take(S_NS, urgent=True) == stream.BulkEnd(1)
@@ -204,63 +201,9 @@ def test_condensed_events_say_the_same(
 
 
 def test_many_events_of_one_connection_are_one() -> None:
-    events = [(False, tcp_entry(1, state)) for state in (3, 4, 5, 6)]
-    assert condense(events) == [(False, tcp_entry(1, 6))]
-    assert condense([*events, (True, tcp_entry(1, 6))]) == [(True, tcp_entry(1, 6))]
-    # Closed is as good as gone, for both families.
-    assert condense([*events, (False, tcp_entry(1, 7))]) == [(True, tcp_entry(1, 7))]
-    six = direction("fd00::9", "fd01::7", flow.TCP, 1, 2)
-    back = direction("fd01::7", "fd00::9", flow.TCP, 2, 1)
-    lives = [(False, entry(six, back, tcp_info(state))) for state in (3, 8)]
-    assert condense(lives) == [(True, lives[1][1])]
-
-
-@pytest.mark.parametrize("state", [7, 8])
-def test_a_connection_that_is_closed_is_told_as_gone(state: int) -> None:
-    source = sending()
-    source.hear(False, tcp_entry(1), 0)
-    assert [op for op, _payload in told(source)] == [Op.UPSERT]
-    # One that says more than usual, as its event has a label: the general way.
-    source.hear(False, tcp_entry(1, state) + LABELS, 0)
-    assert told(source) == [(Op.DELETE, flow.parse(tcp_entry(1)).key)]
-    assert len(source.mirror) == source.told == 0
-
-
-def test_a_connection_that_was_born_and_closed_meanwhile_is_not_told() -> None:
-    source = sending()
-    for gone, attributes in condense([(False, tcp_entry(1, state)) for state in (3, 6, 7)]):
-        source.hear(gone, attributes, 0)
-    for attributes in (tcp_entry(2), tcp_entry(2, 8)):  # heard in two turns
-        source.hear(False, attributes, MS_NS)
-    assert told(source) == []
-
-
-def test_a_survey_of_the_active_leaves_closed_connections_out() -> None:
-    source = sending()
-    source.hear(False, tcp_entry(1), 0)
-    told(source)
-    source.begin_survey(Survey.RENEWAL)
-    source.surveyed([tcp_entry(1, 7), tcp_entry(2, 7), tcp_entry(3)], S_NS)
-    # One was known, and its event was lost: it is looked up like any that was not seen.
-    [key] = source.mirror.unseen(10)
-    source.looked_up(key, tcp_entry(1, 7), S_NS)
-    source.end_survey(S_NS)
-    assert sorted(op for op, _payload in told(source, 2 * S_NS)) == [Op.UPSERT, Op.DELETE]
-    assert source.census.counted.total() == 0  # nobody misses them
-
-
-def test_a_passive_node_knows_closed_connections_so_that_they_are_swept() -> None:
-    source = Source(Mirror(Scope(frozenset())))
-    source.begin_survey(Survey.RENEWAL)
-    source.surveyed([tcp_entry(1, 7)], S_NS)
-    source.end_survey(S_NS)
-    copy = Copy(source.mirror)
-    copy.start()
-    for message in (stream.BulkBegin(copy.want), stream.BulkEnd(copy.want)):
-        copy.receive(message, S_NS)
-    [command] = copy.sweep([tcp_entry(1, 7)])
-    assert (command.verb, command.key) == (Verb.DELETE, flow.parse(tcp_entry(1)).key)
-    assert len(source.mirror) == 0
+    events = [(False, tcp_entry(1, state)) for state in (3, 4, 5, 6, 7)]
+    assert condense(events) == [(False, tcp_entry(1, 7))]
+    assert condense([*events, (True, tcp_entry(1, 7))]) == [(True, tcp_entry(1, 7))]
 
 
 steps = st.lists(
@@ -319,6 +262,5 @@ def test_whatever_happens_a_survey_makes_the_copy_right(
             surveyed(source, kernel, now_ns)
     surveyed(source, kernel, now_ns)
     deliver()
-    states = {key: flow.parse(attributes).state for key, attributes in kernel.items()}
-    assert held == {key: state for key, state in states.items() if state < 7}
+    assert held == {key: flow.parse(attributes).state for key, attributes in kernel.items()}
     assert source.told == len(held)

@@ -162,10 +162,10 @@ class Copy:
         for attributes in entries:
             try:
                 entry = flow.parse(attributes)
-                belongs = self.mirror.scope.belongs(entry)
+                survivable = self.mirror.scope.survives(entry)
             except PeerError:
                 continue
-            if belongs and self._marks is not None and entry.key not in self._marks:
+            if survivable and self._marks is not None and entry.key not in self._marks:
                 self.mirror.forget(entry.key)
                 self.removed += 1
                 commands.append(Command(Verb.DELETE, entry.key, None))
@@ -187,7 +187,7 @@ class Copy:
             return [Command(Verb.DELETE, payload, None)] if known else []
         try:
             entry = flow.parse(payload)
-            if not self.mirror.scope.belongs(entry):
+            if not self.mirror.scope.survives(entry):
                 return []
         except PeerError:
             self.refused["a record that cannot be read"] += 1

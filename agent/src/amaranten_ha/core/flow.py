@@ -64,10 +64,7 @@ OFFLOADED_S = 600
 
 
 class TcpState(IntEnum):
-    """The tracker's states from ESTABLISHED on: what comes before them is not replicated.
-
-    Nor are the last two, in which there is nothing left to be carried on (`Entry.over`).
-    """
+    """The tracker's states that are replicated; what comes before ESTABLISHED is not."""
 
     ESTABLISHED = 3
     FIN_WAIT = 4
@@ -75,9 +72,6 @@ class TcpState(IntEnum):
     LAST_ACK = 6
     TIME_WAIT = 7
     CLOSE = 8
-
-
-CLOSED = frozenset({TcpState.TIME_WAIT, TcpState.CLOSE})
 
 
 class Entry(NamedTuple):
@@ -93,11 +87,6 @@ class Entry(NamedTuple):
     protocol: int
     state: int
     """The state of a TCP connection; UNSAID if a protocol that needs its information lacks it."""
-
-    @property
-    def over(self) -> bool:
-        """Say whether both sides of a TCP connection have closed it, or one has reset it."""
-        return self.protocol == TCP and self.state in CLOSED
 
     @property
     def address_bytes(self) -> int:

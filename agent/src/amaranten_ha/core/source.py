@@ -114,7 +114,7 @@ class Source:
         # The kernel finds an entry by either direction: another one may answer.
         if entry is None or entry.key != key:
             self.gone(key, now_ns)
-        elif self._counts(entry) and entry.state != flow.UNSAID:
+        elif self.mirror.scope.survives(entry) and entry.state != flow.UNSAID:
             self._tell(entry, now_ns, whole=True)
         else:
             self.gone(key, now_ns)
@@ -123,16 +123,9 @@ class Source:
         """An entry of the node that yielded is in the own kernel now."""
         self._tell(entry, now_ns)
 
-    def _counts(self, entry: flow.Entry) -> bool:
-        """Say whether the mirror is to know the entry."""
-        scope = self.mirror.scope
-        return scope.survives(entry) if self.alone else scope.belongs(entry)
-
     def _changed(self, entry: flow.Entry, now_ns: int) -> bytes | None:
         if not self.mirror.scope.survives(entry):
-            if entry.over:
-                self.gone(entry.key, now_ns)
-            elif entry.protocol == flow.TCP:
+            if entry.protocol == flow.TCP:
                 self.mirror.put_aside(entry)
             return None
         if entry.state == flow.UNSAID:
@@ -178,9 +171,8 @@ class Source:
         for attributes in entries:
             try:
                 entry = flow.parse(attributes)
-                if not self._counts(entry):
-                    if not entry.over:
-                        self.census.add(entry, self.mirror.scope)
+                if not self.mirror.scope.survives(entry):
+                    self.census.add(entry, self.mirror.scope)
                     continue
                 if not (self.mirror.due(entry, now_ns // S_NS) or everything):
                     continue

@@ -3,9 +3,8 @@
 
 `sync` enters once a turn and gets bytes; what they mean is `core.flow`'s business. A filter on the
 socket drops in the kernel, before it costs buffer or time, what our own changes cause (nothing
-echoes) and the noise of TCP connections that are not replicated: what half-open ones say, and the
-end of those that had said before that they are closed. Events are read many at a time. Nothing in
-here decides.
+echoes) and the noise of half-open TCP connections, which are not replicated. Events are read many
+at a time. Nothing in here decides.
 """
 
 from __future__ import annotations
@@ -173,18 +172,15 @@ def _filter(port: int, *, half_open: bool) -> bytes:
         (_A_TO_X, 0, "", ""),
         (_LOAD_BYTE_AT_X, 4, "", ""),
         (_IF_GREATER, flow.TcpState.CLOSE, "half", ""),
-        (_IF_GREATER, flow.TcpState.LAST_ACK, "closed", ""),
-        (_IF_GREATER, flow.TcpState.ESTABLISHED - 1, "keep", "half"),
+        (_IF_GREATER, flow.TcpState.ESTABLISHED - 1, "keep", ""),
     ]
-    closed = len(lines)
-    lines += [(_LOAD_BYTE, _TYPE_AT, "", ""), (_IF_EQUAL, _GONE, "drop", "keep")]
     half = len(lines)
     for kind in _RARE:
         lines += _find(_NLATTR, BODY_BYTES, kind, "")[:-1]
         lines.append((_IF_EQUAL, 0, "", "keep"))
     drop = len(lines)
     lines += [(_RETURN, 0, "", ""), (_RETURN, 0xFFFFFFFF, "", "")]
-    targets = {"closed": closed, "half": half, "drop": drop, "keep": drop + 1}
+    targets = {"half": half, "drop": drop, "keep": drop + 1}
     return b"".join(
         struct.pack(
             "HBBI", code, *(targets[to] - at - 1 if to else 0 for to in (so, not_so)), value
