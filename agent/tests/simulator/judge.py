@@ -15,7 +15,7 @@ from amaranten_ha.core.beat import Kind, Role
 from amaranten_ha.core.role import Rule
 from amaranten_ha.core.timing import MS_NS, SILENT_BEATS
 from simulator.fingerprint import fingerprint
-from simulator.witness import HOLDERS, SLACK_NS, Witness
+from simulator.witness import HOLDERS, ONE_WAY_DEADS, SLACK_NS, Witness
 
 if TYPE_CHECKING:
     from simulator.frames import Arrival, Sent
@@ -26,7 +26,6 @@ LEASE_MS = {"metal": 64, "fast": 124, "virtual": 324, "relaxed": 1404}
 """The lease of each profile as the kernel keeps it, from the table of the design."""
 DAMPED_LEASE_MS = {"metal": 244, "fast": 484, "virtual": 1284, "relaxed": 5604}
 LINGER_MS = 104
-ONE_WAY_DEADS = 10
 ASK_MS, RAISE_MS = 500, 1000
 """How often a third party is asked in quiet times, and for how long it must answer one alone."""
 BACK_MS = 500
@@ -118,8 +117,11 @@ class Judge:
         limits_ms = DAMPED_LEASE_MS if machine.heart.timing.damped else LEASE_MS
         limit_ms = LINGER_MS if sent.kind is Kind.LINGER else limits_ms[self._world.plan.profile]
         renews = sent.kind is Kind.LINGER or (sent.kind is Kind.BEAT and sent.role in HOLDERS)
+        if renews and kernel.deaf:
+            # As if the gate had stayed: who makes it anew must not lose what was said meanwhile.
+            return now_ns + limit_ms * MS_NS
         left_ns = kernel.lease_until_ns - now_ns
-        if renews and not kernel.deaf and left_ns > limit_ms * MS_NS:
+        if renews and left_ns > limit_ms * MS_NS:
             text = f"the gate of {machine.plan.name} stays open for {left_ns // MS_NS} ms"
             raise Violation("lease", text)
         return kernel.lease_until_ns if kernel.forwards(now_ns) else 0
@@ -127,10 +129,9 @@ class Judge:
     def _knew_ns(self, machine: Machine) -> int:
         """When a node could last know that the other forwards."""
         knows, other = self.witness[machine.number], self._world.machines[3 - machine.number]
-        if not other.kernel.deaf or other.role in HOLDERS:
+        if not _has_given_up(other):
             return max(knows.told_ns, knows.missed_ns)
-        # A deaf gate closes only with its lease. Its node says already that it is not active,
-        # and what came while this machine stood still cannot tell it more. Nor can what was
+        # What came while this machine stood still cannot tell it more than that. Nor can what was
         # kept for it, once that word was heard again, later than together with what was kept.
         heard_again = knows.newest is not None and knows.newest[1] > knows.holder_heard_ns
         return 0 if heard_again else knows.told_ns
@@ -229,8 +230,8 @@ class Judge:
         timing, knows = machine.plan.timing, self.witness[machine.number]
         asked_ms = max(timing.dead_ms - SILENT_BEATS * timing.beat_ms, timing.dead_ms // 2)
         under_way_ns = 2 * self._world.plan.latency_us * 1000 + SLACK_NS
-        since_ns = self._world.now_ns - asked_ms * MS_NS - under_way_ns
-        return not knows.reaches and knows.reaches_since_ns <= since_ns
+        since_ns = machine.now_ns - asked_ms * MS_NS - under_way_ns
+        return not knows.reaches and knows.reaches_since_own_ns <= since_ns
 
     def _resumed(self, machine: Machine) -> None:
         newest = self.witness[machine.number].newest
@@ -266,11 +267,12 @@ class Judge:
             "isolated start": (timing.isolated_ms, timing.isolated_ms),
         }.get(reason, (timing.settle_ms, timing.settle_ms))
         knows, now_ns = self.witness[machine.number], self._world.now_ns
+        # Who has given up has taken its addresses off: what it answered before is over.
+        over = reason == "peer lost: agent" and _has_given_up(other)
+        seen_ns = knows.told_ns, 0 if over else knows.answered_ns
         knew = any(
-            seen_ns > now_ns - window_ms * MS_NS + SLACK_NS
-            for seen_ns, window_ms in zip(
-                (knows.told_ns, knows.answered_ns), windows_ms, strict=True
-            )
+            at_ns > now_ns - window_ms * MS_NS + SLACK_NS
+            for at_ns, window_ms in zip(seen_ns, windows_ms, strict=True)
         )
         hasty = reason.startswith("peer lost") and now_ns < knows.careful_until_ns
         if other.forwards() and (knew or hasty):
@@ -345,3 +347,8 @@ class Judge:
         """Note who reaches a third party from now on."""
         for number, machine in self._world.machines.items():
             self.witness[number].network_changed(machine)
+
+
+def _has_given_up(machine: Machine) -> bool:
+    """A deaf gate closes only with its lease; its node says already that it is not active."""
+    return machine.kernel.deaf and machine.role not in HOLDERS

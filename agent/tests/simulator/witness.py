@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HOLDERS = (Role.ACTIVE, Role.HANDING_OVER)
 GRACE_BEATS = 3
+ONE_WAY_DEADS = 10
 SLACK_NS = 2 * MS_NS
 """What a frame needs from port to ring, and a turn from timer to decision."""
 
@@ -35,7 +36,7 @@ class Witness:
         """When the other's kernel last said to it that it has a shared address."""
         self.missed_ns = 0
         """When one of these last came to its port while it did not run."""
-        self.careful_until_ns = 0
+        self.careful_until_ns = self._late_until_ns = 0
         self.newest: tuple[Sent, int] | None = None
         """The newest fresh heartbeat that its heart has drained, and when."""
         self.holder_heard_ns = 0
@@ -46,7 +47,8 @@ class Witness:
         self.contact = Contact()
         self.reaches = True
         """A third party is in reach, both ways."""
-        self.reaches_since_ns = 0
+        self.reaches_since_ns = self.reaches_since_own_ns = 0
+        """By the world's clock and by its own, which stands still while the machine is paused."""
 
     def started(self, epoch: int) -> None:
         """A heart starts, and knows nothing but what is on its disk."""
@@ -88,15 +90,22 @@ class Witness:
     def thawed(self, machine: Machine, clocks_went_on: bool) -> None:
         """The machine goes on.
 
-        If its clock shows that it comes late by half of `dead` it must be careful for three beats;
-        a paused machine with a frozen clock cannot know.
+        If its clock shows that it comes late by half of `dead` it must be careful for three beats,
+        unless it was so just before, ten `dead` after all that it was told: who is late at every
+        turn must follow, too. A paused machine with a frozen clock cannot know of what it missed.
         """
-        timing = machine.plan.timing
-        late_ns = machine.now_ns - machine.planned_ns
-        if clocks_went_on and late_ns > timing.dead_ms * MS_NS // 2:
-            if self.missed_ns >= machine.thawed_from_ns:
-                grace_ns = GRACE_BEATS * timing.beat_ms * MS_NS
-                self.careful_until_ns = self._world.now_ns + grace_ns
+        timing, stood_ns = machine.plan.timing, machine.thawed_from_ns
+        missed = self.missed_ns >= stood_ns
+        if missed and not clocks_went_on:
+            self.missed_ns = 0
+        beat_ns, dead_ns = timing.beat_ms * MS_NS, timing.dead_ms * MS_NS
+        if not clocks_went_on or machine.now_ns - machine.planned_ns <= dead_ns // 2:
+            return
+        lately = stood_ns - max(self.told_ns, self.answered_ns) < ONE_WAY_DEADS * dead_ns
+        again = self._late_until_ns + 2 * beat_ns <= stood_ns
+        self._late_until_ns = self._world.now_ns + GRACE_BEATS * beat_ns
+        if missed and (lately or again):
+            self.careful_until_ns = self._late_until_ns
 
     def drained(self, machine: Machine, arrival: Arrival) -> None:
         """Its heart takes a heartbeat out of the ring."""
@@ -122,3 +131,4 @@ class Witness:
         )
         if reaches != self.reaches:
             self.reaches, self.reaches_since_ns = reaches, self._world.now_ns
+            self.reaches_since_own_ns = machine.now_ns

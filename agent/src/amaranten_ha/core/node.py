@@ -197,20 +197,22 @@ class Node:
     def woke(self, late_ns: int, silent_ns: int, now_ns: int) -> None:
         """Take in how late this turn is, and how long ago our last heartbeat left.
 
-        Whoever was late by half of `dead` accuses nobody for three beats. One such grace may begin
-        after ten `dead` in which nothing told that the peer forwards: who is late at every turn
-        must follow, too. An active node that was silent for longer than its lease is unsure until
-        it has heard that nobody took over.
+        Whoever was late by half of `dead` accuses nobody for three beats. After ten `dead` in which
+        nothing told that the peer forwards one such grace may begin, and another one once a turn
+        was taken without: who is late at every turn must follow, too. An active node that was
+        silent for longer than its lease is unsure until it has heard that nobody took over.
         """
         self.margins.woke(late_ns, now_ns)
         self.pulse.woke(silent_ns, now_ns)
         timing = self.timing
         told_ns = max(self.first_carrier_ns, self.pulse.heard_ns or 0, self.pulse.forwarded_ns)
         last_ns = told_ns + (timing.one_way_ms + timing.grace_ms) * MS_NS
-        if late_ns > timing.dead_ms * MS_NS // 2 and self.grace_until_ns < last_ns:
+        # A turn is planned a beat after the one before at the latest, and that one could accuse.
+        again = self.grace_until_ns <= now_ns - late_ns - timing.beat_ms * MS_NS
+        if late_ns > timing.dead_ms * MS_NS // 2 and (again or self.grace_until_ns < last_ns):
             self.grace_until_ns = now_ns + timing.grace_ms * MS_NS
         if self.role in ACTIVE_ROLES:
-            self.unsure.woke(silent_ns, self.sequence + 1, now_ns)
+            self.unsure.woke(silent_ns, late_ns, self.sequence + 1, now_ns)
 
     # What is decided
 

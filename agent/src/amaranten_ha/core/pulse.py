@@ -58,8 +58,6 @@ class LinkPulse:
     usable: bool = False
     heard_ns: int | None = None
     peer_mac: bytes | None = None
-    asked: bool = False
-    """Probed in this silence; an answer before that is one to an earlier question."""
     awaited: bool = False
     """The own address was asked for since its last answer: one that comes twice counts once.
 
@@ -143,7 +141,7 @@ class Pulse:
         self._forwarding = False
         for each in self.links.values():
             each.unanswered = 0
-            each.asked = each.awaited = each.shared_seen = False
+            each.awaited = each.shared_seen = False
 
     def woke(self, own_silence_ns: int, now_ns: int) -> None:
         """Take in how long ago our last heartbeat left: what was not said cannot be echoed."""
@@ -157,9 +155,12 @@ class Pulse:
         for first: an own answer without a shared one before it means that the gate is closed. A
         round of questions in which any link shows the shared address tells nothing of the kind: a
         lossy network loses on several links at once.
+
+        What was not asked for is a sign of life, too, such as an announcement: who has just got its
+        cable back, or had no processor to ask, knows nothing else of a peer that is cut off next.
         """
         link = self.links[link_number]
-        if not link.asked or not self.probing(at_ns):
+        if not self.probing(at_ns):
             return
         self._answer_ns = max(at_ns, self._answer_ns or at_ns)
         link.unanswered = 0
@@ -175,7 +176,7 @@ class Pulse:
                 self._fenced_run += 1
                 self._fenced_rounds += not self._round_counts
                 self._round_counts = True
-            link.shared_seen = False
+        link.shared_seen = False
         if self._fenced():
             self._forwarding = False
 
@@ -184,7 +185,7 @@ class Pulse:
         self._round_counts = self._round_forwards = False
         for number in link_numbers:
             link = self.links[number]
-            link.asked = link.awaited = True
+            link.awaited = True
             link.unanswered += 1
 
     def probing(self, now_ns: int) -> bool:

@@ -19,16 +19,23 @@ class Unsure:
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
         self._since: tuple[int, int] | None = None
+        self._away_ns = 0
+        """For how long it did not run since then, as far as its clock shows."""
 
-    def woke(self, silent_ns: int, sequence: int, now_ns: int) -> None:
-        """Take in how long ago the last heartbeat left; `sequence` is that of the next one.
+    def woke(self, silent_ns: int, late_ns: int, sequence: int, now_ns: int) -> None:
+        """Take in how long ago the last heartbeat left, and how late this turn is.
 
-        Who is unsure begins anew to listen after a silence in which it may have been followed.
+        `sequence` is that of the next heartbeat. Who is unsure begins anew to listen after a
+        silence in which it may have been followed, and else listens longer by what it was late:
+        a machine that stood still may have lost what was said to it.
         """
         timing = self._pulse.timing
         fenced = silent_ns > timing.lease_ms * MS_NS
         if fenced or (self._since is not None and self._may_be_followed(silent_ns, now_ns)):
             self._since = sequence, now_ns
+            self._away_ns = 0
+        else:
+            self._away_ns += max(late_ns, 0)
 
     def _may_be_followed(self, silent_ns: int, now_ns: int) -> bool:
         """If nobody can follow, no silence is a reason to wait: the gate would stay closed."""
@@ -39,11 +46,16 @@ class Unsure:
         return silent_ns > verdict_ns and lately and able
 
     def lasts(self, now_ns: int) -> bool:
-        """Say whether the peer has neither echoed nor had `dead` to say that it followed."""
+        """Say whether the peer has neither echoed nor had `dead` to say that it followed.
+
+        What this node was late prolongs that by half of it at most: who is late at every turn must
+        open its gate, too.
+        """
         if self._since is None:
             return False
         sequence, since_ns = self._since
-        waits = now_ns - since_ns < self._pulse.timing.dead_ms * MS_NS
+        dead_ns = self._pulse.timing.dead_ms * MS_NS
+        waits = now_ns - since_ns < dead_ns + min(self._away_ns, dead_ns // 2)
         return waits and self._pulse.echo_sequence < sequence
 
     def end(self) -> None:
