@@ -323,6 +323,15 @@ KEPT = {
             Fault(at_ms=3370, what="gate", node=1, for_ms=100, amount=1),
         ),
     ),
+    "where the network loses answers a fenced kernel takes more rounds to be believed": Plan(
+        links=3,
+        gateways=True,
+        faults=(
+            Fault(at_ms=0, what="beats"),
+            Fault(at_ms=0, what="loss", amount=7),
+            Fault(at_ms=0, what="jitter", for_ms=2500, amount=4500),
+        ),
+    ),
     "a stop waits for the turn of a busy heart": Plan(
         seed=138670,
         profile="metal",

@@ -258,6 +258,7 @@ class Machine:
                 return
         node, now_ns = self.heart, self.now_ns
         assert node is not None
+        self.world.judge.witness[self.number].woke(self)
         node.woke(now_ns - self.planned_ns, now_ns - self.beat_ns, now_ns)
         self._hear(node)
         while self._orders:

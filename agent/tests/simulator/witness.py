@@ -103,9 +103,14 @@ class Witness:
             return
         lately = stood_ns - max(self.told_ns, self.answered_ns) < ONE_WAY_DEADS * dead_ns
         again = self._late_until_ns + 2 * beat_ns <= stood_ns
-        self._late_until_ns = self._world.now_ns + GRACE_BEATS * beat_ns
         if missed and (lately or again):
-            self.careful_until_ns = self._late_until_ns
+            self.careful_until_ns = self._world.now_ns + GRACE_BEATS * beat_ns
+
+    def woke(self, machine: Machine) -> None:
+        """Its heart takes a turn, late for whatever reason."""
+        timing = machine.plan.timing
+        if machine.now_ns - machine.planned_ns > timing.dead_ms * MS_NS // 2:
+            self._late_until_ns = self._world.now_ns + GRACE_BEATS * timing.beat_ms * MS_NS
 
     def drained(self, machine: Machine, arrival: Arrival) -> None:
         """Its heart takes a heartbeat out of the ring."""

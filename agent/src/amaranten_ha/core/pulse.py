@@ -19,6 +19,7 @@ from amaranten_ha.core.seal import ReplayWindow
 from amaranten_ha.core.timing import (
     FENCED_PROBES,
     FENCED_ROUNDS,
+    FENCED_ROUNDS_DOUBTED,
     MS_NS,
     PROBES_MIN,
     PROBES_PER_LINK_MIN,
@@ -97,6 +98,8 @@ class Pulse:
         self._fenced_run = self._fenced_rounds = 0
         """How many answers in a row have shown a closed gate, and in how many rounds of probes."""
         self._round_counts = self._round_forwards = False
+        self._loses = False
+        """An answer that showed a closed gate was contradicted in this silence."""
         self._forwarding = False
         self._farewell = False
         self.echo_sequence = 0
@@ -138,7 +141,7 @@ class Pulse:
             self.echo_sequence = beat.echo_sequence
             self.echo_ns = at_ns
         self._fenced_run = self._fenced_rounds = 0
-        self._forwarding = False
+        self._loses = self._forwarding = False
         for each in self.links.values():
             each.unanswered = 0
             each.awaited = each.shared_seen = False
@@ -154,7 +157,7 @@ class Pulse:
         On one link answers arrive in the order of the questions, and the shared address is asked
         for first: an own answer without a shared one before it means that the gate is closed. A
         round of questions in which any link shows the shared address tells nothing of the kind: a
-        lossy network loses on several links at once.
+        lossy network loses on several links at once, and where that was seen it takes more rounds.
 
         What was not asked for is a sign of life, too, such as an announcement: who has just got its
         cable back, or had no processor to ask, knows nothing else of a peer that is cut off next.
@@ -166,19 +169,26 @@ class Pulse:
         link.unanswered = 0
         if target is Target.SHARED:
             link.shared_seen = True
+            self._loses |= self._fenced_run > 0
             self._forwarding = self._round_forwards = True
             self.forwarded_ns = max(at_ns, self.forwarded_ns)
             self._fenced_run = self._fenced_rounds = 0
             return
         if link.probes_shared and link.awaited:
             link.awaited = False
-            if not link.shared_seen and not self._round_forwards:
-                self._fenced_run += 1
-                self._fenced_rounds += not self._round_counts
-                self._round_counts = True
+            if not link.shared_seen:
+                self._shows_closed_gate()
         link.shared_seen = False
         if self._fenced():
             self._forwarding = False
+
+    def _shows_closed_gate(self) -> None:
+        if self._round_forwards:
+            self._loses = True
+            return
+        self._fenced_run += 1
+        self._fenced_rounds += not self._round_counts
+        self._round_counts = True
 
     def probed(self, link_numbers: Iterable[int]) -> None:
         """Note that a round of probes has left on these links."""
@@ -239,7 +249,8 @@ class Pulse:
         return Silence.FORWARDING if self._forwarding else Silence.SILENT
 
     def _fenced(self) -> bool:
-        return self._fenced_run >= FENCED_PROBES and self._fenced_rounds >= FENCED_ROUNDS
+        rounds = FENCED_ROUNDS_DOUBTED if self._loses else FENCED_ROUNDS
+        return self._fenced_run >= FENCED_PROBES and self._fenced_rounds >= rounds
 
     def _machine_lost(self, now_ns: int) -> bool:
         timing = self.timing

@@ -18,7 +18,8 @@ SILENT_BEATS = 2
 PROBES_PER_LINK_MIN = 4
 PROBES_MIN = 8
 FENCED_PROBES = 3
-FENCED_ROUNDS = 2
+FENCED_ROUNDS, FENCED_ROUNDS_DOUBTED = 2, 4
+"""More where the network has been seen to lose answers in this silence."""
 DAMPING_FACTOR = 4
 DAMPING_CHANGES = 3
 DAMPING_MS = 600_000

@@ -18,24 +18,29 @@ class Unsure:
 
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
-        self._since: tuple[int, int] | None = None
-        self._away_ns = 0
-        """For how long it did not run since then, as far as its clock shows."""
+        self._sequence: int | None = None
+        """Of the first heartbeat whose echo ends it; None while the node is sure."""
+        self._until_ns = self._longest_ns = 0
 
-    def woke(self, silent_ns: int, late_ns: int, sequence: int, now_ns: int) -> None:
-        """Take in how long ago the last heartbeat left, and how late this turn is.
+    def woke(
+        self, silent_ns: int, late_ns: int, grace_until_ns: int, sequence: int, now_ns: int
+    ) -> None:
+        """Take in how long ago the last heartbeat left, how late this turn is, and its grace.
 
         `sequence` is that of the next heartbeat. Who is unsure begins anew to listen after a
-        silence in which it may have been followed, and else listens longer by what it was late:
-        a machine that stood still may have lost what was said to it.
+        silence in which it may have been followed. Else it listens longer by what it was late, for
+        half of `dead` at most, and for as long as it would accuse nobody: a machine that stood
+        still may have lost what was said to it, and who is late at every turn must go on, too.
         """
         timing = self._pulse.timing
         fenced = silent_ns > timing.lease_ms * MS_NS
-        if fenced or (self._since is not None and self._may_be_followed(silent_ns, now_ns)):
-            self._since = sequence, now_ns
-            self._away_ns = 0
+        if fenced or (self._sequence is not None and self._may_be_followed(silent_ns, now_ns)):
+            self._sequence = sequence
+            self._until_ns = now_ns + timing.dead_ms * MS_NS
+            self._longest_ns = self._until_ns + timing.dead_ms * MS_NS // 2
         else:
-            self._away_ns += max(late_ns, 0)
+            later_ns = min(self._until_ns + max(late_ns, 0), self._longest_ns)
+            self._until_ns = max(later_ns, grace_until_ns)
 
     def _may_be_followed(self, silent_ns: int, now_ns: int) -> bool:
         """If nobody can follow, no silence is a reason to wait: the gate would stay closed."""
@@ -46,18 +51,11 @@ class Unsure:
         return silent_ns > verdict_ns and lately and able
 
     def lasts(self, now_ns: int) -> bool:
-        """Say whether the peer has neither echoed nor had `dead` to say that it followed.
-
-        What this node was late prolongs that by half of it at most: who is late at every turn must
-        open its gate, too.
-        """
-        if self._since is None:
+        """Say whether the peer has neither echoed nor had the time to say that it followed."""
+        if self._sequence is None:
             return False
-        sequence, since_ns = self._since
-        dead_ns = self._pulse.timing.dead_ms * MS_NS
-        waits = now_ns - since_ns < dead_ns + min(self._away_ns, dead_ns // 2)
-        return waits and self._pulse.echo_sequence < sequence
+        return now_ns < self._until_ns and self._pulse.echo_sequence < self._sequence
 
     def end(self) -> None:
         """The node goes on, or is not active any more."""
-        self._since = None
+        self._sequence = None
