@@ -62,11 +62,18 @@ def entry(
     return out + b"".join(more)
 
 
-def tcp_entry(sport: int = 40000, state: int = 3, source: str = "10.1.0.9") -> bytes:
-    """Return a TCP connection behind SNAT."""
+def tcp_entry(
+    sport: int = 40000,
+    state: int = 3,
+    source: str = "10.1.0.9",
+    *,
+    port: int | None = None,
+    status: int = 0x18E,
+) -> bytes:
+    """Return a TCP connection behind SNAT; `port` is the translated one."""
     orig = direction(source, "198.51.100.7", flow.TCP, sport, 443)
-    reply = direction("198.51.100.7", "198.51.100.1", flow.TCP, 443, sport + 1)
-    return entry(orig, reply, tcp_info(state))
+    reply = direction("198.51.100.7", "198.51.100.1", flow.TCP, 443, port or sport + 1)
+    return entry(orig, reply, tcp_info(state), status=status)
 
 
 def udp_entry(sport: int = 5000, timeout: int | None = 30, status: int = 0x188) -> bytes:
