@@ -123,13 +123,23 @@ class Talk:
             end.close()
 
 
-def tcp(near: Namespace, far: Namespace, to: str, listen: str, port: int, dport: int = 0) -> Talk:
-    """Open a TCP connection through the pair."""
+def tcp(
+    near: Namespace,
+    far: Namespace,
+    to: str,
+    listen: str,
+    port: int,
+    dport: int = 0,
+    *,
+    sport: int = 0,
+) -> Talk:
+    """Open a TCP connection through the pair, from any port or from this one."""
     family = socket.AF_INET6 if ":" in to else socket.AF_INET
     with far.socket(family, socket.SOCK_STREAM) as listener:
         listener.bind((listen, port))
         listener.listen(1)
         client = near.socket(family, socket.SOCK_STREAM)
+        client.bind(("", sport))
         client.connect((to, dport or port))
         server = listener.accept()[0]
     return Talk(client, server)

@@ -18,6 +18,7 @@ from amaranten_ha.core.scope import Scope
 from amaranten_ha.core.standing import Troubles, standing
 
 WELL = Troubles("", "")
+ANEW = (Verb.DELETE, Verb.EVICT, Verb.CREATE)
 
 
 def copied(bulk: bool = True) -> Copy:
@@ -113,20 +114,18 @@ def try_all(copy: Copy, command: Command, answers: dict[Verb, list[int]]) -> lis
 @pytest.mark.parametrize(
     ("answers", "tried"),
     [
-        ({Verb.CREATE: [errno.EEXIST]}, [Verb.CREATE, Verb.UPDATE]),
+        ({Verb.CREATE: [errno.EEXIST]}, [Verb.CREATE, *ANEW]),
+        ({Verb.CREATE: [errno.EEXIST, errno.EEXIST]}, [Verb.CREATE, *ANEW, *ANEW]),
         ({Verb.CREATE: [errno.ENOENT]}, [Verb.CREATE, Verb.CREATE_PLAIN]),
         ({Verb.CREATE: [errno.EOPNOTSUPP]}, [Verb.CREATE, Verb.CREATE_PLAIN]),
         (
-            {Verb.CREATE: [errno.EEXIST], Verb.UPDATE: [errno.EBUSY]},
-            [Verb.CREATE, Verb.UPDATE, Verb.UPDATE_BARE],
+            {verb: [errno.ENOENT] for verb in (Verb.DELETE, Verb.EVICT)}
+            | {Verb.CREATE: [errno.EEXIST]},
+            [Verb.CREATE, *ANEW],
         ),
         (
-            {Verb.CREATE: [errno.EEXIST], Verb.UPDATE: [errno.ENOENT]},
-            [Verb.CREATE, Verb.UPDATE, Verb.EVICT, Verb.CREATE],
-        ),
-        (
-            {Verb.CREATE: [errno.EEXIST], Verb.UPDATE: [errno.EPERM]},
-            [Verb.CREATE, Verb.UPDATE, Verb.DELETE, Verb.CREATE],
+            {Verb.CREATE: [errno.ENOENT], Verb.CREATE_PLAIN: [errno.EEXIST]},
+            [Verb.CREATE, Verb.CREATE_PLAIN, Verb.DELETE, Verb.EVICT, Verb.CREATE_PLAIN],
         ),
     ],
 )
@@ -137,18 +136,57 @@ def test_a_refusal_has_a_second_way(answers: dict[Verb, list[int]], tried: list[
     assert not copy.refused
 
 
-def test_an_update_of_what_vanished_creates_it() -> None:
+@pytest.mark.parametrize(
+    ("answers", "tried"),
+    [
+        ({Verb.UPDATE: [errno.ENOENT]}, [Verb.UPDATE, Verb.CREATE]),
+        (
+            {Verb.UPDATE: [errno.ENOENT], Verb.CREATE: [errno.EEXIST]},
+            [Verb.UPDATE, Verb.CREATE, *ANEW],
+        ),
+        ({Verb.UPDATE: [errno.EBUSY]}, [Verb.UPDATE, Verb.UPDATE_BARE]),
+        ({Verb.UPDATE: [errno.EPERM]}, [Verb.UPDATE, Verb.DELETE, Verb.CREATE]),
+    ],
+)
+def test_a_refused_update_has_a_second_way(
+    answers: dict[Verb, list[int]], tried: list[Verb]
+) -> None:
     copy = copied()
     copy.receive(changes(up(1)), 0)
     [command] = copy.receive(changes(up(1)), 0)
-    assert try_all(copy, command, {Verb.UPDATE: [errno.ENOENT]}) == [Verb.UPDATE, Verb.CREATE]
+    assert try_all(copy, command, answers) == tried
+    assert not copy.refused
 
 
-def test_a_kernel_that_always_refuses_is_not_asked_for_ever() -> None:
+def test_what_is_translated_otherwise_is_made_anew_and_what_is_not_is_updated() -> None:
     copy = copied()
+    copy.receive(changes(up(1)), 0)
+    successor = (Op.UPSERT, record(tcp_entry(1, port=9)))
+    for wanted in ([Verb.DELETE, Verb.CREATE], [Verb.UPDATE]):
+        assert [command.verb for command in copy.receive(changes(successor), 0)] == wanted
+    closed = (Op.UPSERT, record(tcp_entry(1, 7, port=9)))
+    assert [command.verb for command in copy.receive(changes(closed), 0)] == [Verb.UPDATE]
+
+
+def test_a_bulk_of_what_is_here_already_makes_nothing_anew() -> None:
+    copy = copied()
+    everything = changes(*map(up, range(1, 1001)))
+    copy.receive(everything, 0)
+    copy.start()
+    copy.receive(stream.BulkBegin(copy.want), 0)
+    assert {command.verb for command in copy.receive(everything, 0)} == {Verb.UPDATE}
+
+
+@pytest.mark.parametrize(
+    "codes", [[errno.EEXIST], [errno.EEXIST, errno.ENOENT], [errno.ENOENT, errno.EEXIST]]
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_a_kernel_that_always_refuses_is_not_asked_for_ever(codes: list[int], known: bool) -> None:
+    copy = copied()
+    if known:
+        copy.receive(changes(up(1)), 0)
     [command] = copy.receive(changes(up(1)), 0)
-    answers = {verb: [errno.EEXIST, errno.ENOENT] * 20 for verb in (Verb.CREATE, Verb.UPDATE)}
-    try_all(copy, command, answers)
+    try_all(copy, command, dict.fromkeys(Verb, codes * 20))
     assert copy.refused.total() == 1
     assert len(copy.mirror) == 0
 

@@ -67,6 +67,22 @@ def test_the_entry_of_the_other_direction_is_not_taken_for_the_one_looked_up() -
     assert told(source) == [(Op.DELETE, flow.parse(udp_entry(1)).key)]
 
 
+def test_a_piece_of_a_walk_that_is_older_than_an_event_does_not_bring_the_predecessor_back() -> (
+    None
+):
+    source = sending()
+    successor = tcp_entry(1, port=9)
+    source.hear(False, successor, 0)
+    told(source)
+    for survey in (Survey.RENEWAL, Survey.BULK):
+        source.begin_survey(survey, 2)
+        source.surveyed([tcp_entry(1, 7)], S_NS)
+        [key] = source.mirror.unseen(10)
+        source.looked_up(key, successor, S_NS)
+        source.end_survey(S_NS)
+        assert told(source, 2 * S_NS) == [(Op.UPSERT, flow.parse(successor).record)]
+
+
 def test_a_deletion_of_what_was_never_told_is_not_told() -> None:
     source = sending()
     source.hear(True, tcp_entry(1), 0)

@@ -27,6 +27,7 @@ script = st.lists(
             ["up", "up", "up", "gone", "flood", "repeat", "turn", "rest", "rest", "hold", "cut"]
             + ["restart active", "restart passive", "passive loses", "passive loses silently"]
             + ["passive is spoilt", "strange entry", "full", "no helper", "ask anew"]
+            + ["reuse", "reuse", "half-open", "swap", "other translation"]
         ),
         st.integers(1, 12),
         st.integers(3, 8),
@@ -70,7 +71,9 @@ def perform(pair: Pair, step: str, sport: int, state: int) -> None:
         pair.cut()
     elif step == "ask anew":
         pair.passive.copy.start()
-    elif step in ("up", "gone", "flood", "repeat"):
+    elif step == "swap":
+        pair.swap()
+    elif step in ("up", "gone", "flood", "repeat", "reuse", "half-open"):
         happens(active, step, sport, state)
     else:
         goes_wrong(passive, step, sport, state)
@@ -80,6 +83,11 @@ def happens(active: Kernel, step: str, sport: int, state: int) -> None:
     """Traffic on the active."""
     if step == "up":
         active.becomes(tcp_entry(sport, state))
+    elif step == "reuse":
+        active.becomes(reused(sport, state))
+    elif step == "half-open":
+        active.ends(key(sport))
+        active.becomes(tcp_entry(sport, 1, port=port(state)))
     elif step == "gone":
         active.ends(key(sport))
     elif step == "flood":
@@ -88,6 +96,16 @@ def happens(active: Kernel, step: str, sport: int, state: int) -> None:
             active.ends(key(sport + more + 1))
     else:
         active.events.extend(list(active.events)[-2:])
+
+
+def port(number: int) -> int | None:
+    """Return a port of translation, of few: what ends gives its own away. None: that of `up`."""
+    return 300 + number if number < 8 else None
+
+
+def reused(sport: int, number: int) -> bytes:
+    """Return a young connection from a port that may have been used before, translated anew."""
+    return tcp_entry(sport, port=port(number), status=0x18A)
 
 
 def goes_wrong(passive: Kernel, step: str, sport: int, state: int) -> None:
@@ -101,6 +119,11 @@ def goes_wrong(passive: Kernel, step: str, sport: int, state: int) -> None:
             said = flow.parse(passive.table[victim])
             port = int.from_bytes(said.key[40:42], "big")
             passive.table[victim] = tcp_entry(port, 11 - said.state)
+    elif step == "other translation":
+        if victim:
+            passive.ends(victim, silently=True)
+            passive.becomes(reused(int.from_bytes(victim[40:42], "big"), state))
+            passive.events.clear()
     elif step == "strange entry":
         passive.table[key(500 + sport)] = tcp_entry(500 + sport, state)
     elif step == "full":
@@ -181,5 +204,44 @@ def test_a_spoilt_copy_is_seen_by_a_survey_and_mended_by_a_digest() -> None:
     pair.active.kernel.becomes(tcp_entry(1))
     pair.quiet(1)
     pair.passive.kernel.table[key(1)] = tcp_entry(1, 7)
+    pair.quiet(3)
+    assert pair.passive.kernel.survivable == pair.active.kernel.survivable
+
+
+def test_ports_that_are_used_anew_through_the_other_node_are_translated_anew_at_once() -> None:
+    """The former active keeps its closed connection; the bulk says nothing of its end."""
+    pair = Pair()
+    pair.active.kernel.becomes(tcp_entry(1))
+    pair.quiet(1)
+    pair.active.kernel.becomes(tcp_entry(1, 7))
+    pair.quiet(1)
+    pair.swap()
+    pair.active.kernel.becomes(reused(1, 3))
+    for _turn in range(4):
+        pair.turn()
+    assert pair.passive.copy.complete
+    assert pair.passive.kernel.survivable == pair.active.kernel.survivable
+    assert not pair.passive.copy.refused
+
+
+def test_a_half_open_connection_of_which_nobody_told_gives_way_at_once() -> None:
+    pair = Pair()
+    pair.passive.kernel.table[key(1)] = tcp_entry(1, 1)
+    pair.quiet(1)
+    pair.active.kernel.becomes(reused(1, 3))
+    for _turn in range(4):
+        pair.turn()
+    assert pair.passive.kernel.survivable == pair.active.kernel.survivable
+    assert not pair.passive.copy.refused
+
+
+def test_a_status_that_no_update_takes_away_is_gone_after_two_surveys() -> None:
+    pair = Pair()
+    pair.active.kernel.becomes(tcp_entry(1, status=0x18A))
+    pair.quiet(1)
+    pair.passive.kernel.table[key(1)] = tcp_entry(1)
+    pair.quiet(3)
+    assert pair.passive.kernel.survivable != pair.active.kernel.survivable, "no update helps"
+    assert pair.passive.copy.audit.stale == 0, "and nobody knows"
     pair.quiet(3)
     assert pair.passive.kernel.survivable == pair.active.kernel.survivable

@@ -34,6 +34,8 @@ class Audit:
         self._differing = 0
         self._partial: dict[bytes, int] = {}
         self._tries: Counter[bytes] = Counter()
+        self._stale_before: set[bytes] = set()
+        """What was asked for because it was stale, whether that seemed to help or not."""
         self.compared_ns: int | None = None
         """When the tables were compared last; None if never since the bulk."""
         self.missing = self.stale = self.surplus = 0
@@ -44,6 +46,7 @@ class Audit:
         self._round, self._expected, self._differing = {}, frozenset(), 0
         self._partial = {}
         self._tries.clear()
+        self._stale_before.clear()
         self.compared_ns = None
         self.missing = self.stale = self.surplus = 0
 
@@ -93,8 +96,9 @@ class Audit:
     def mend(self, found: digest.Difference) -> tuple[list[bytes], list[bytes]]:
         """Return the keys to ask for and the keys to delete first.
 
-        What is stale is asked for; if that did not help, it is made anew; if that did not either,
-        it is left, and counted.
+        What is stale is asked for; if it is stale once more, it is made anew; if that does not help
+        either, it is left, and counted. Equal sums are no proof that an update helped: the mirror
+        has noted what was told, and what the kernel has kept of its own is seen by the next survey.
         """
         ask, delete = [], list(found.surplus)
         for key in found.missing + found.stale:
@@ -104,7 +108,14 @@ class Audit:
             if self._tries[key] > TRIES_MAX:
                 continue
             ask.append(key)
-        delete += [key for key in found.stale if 1 < self._tries[key] <= TRIES_MAX]
+        if len(self._stale_before) >= TRIED_MAX:
+            self._stale_before.clear()
+        delete += [
+            key
+            for key in found.stale
+            if key in self._stale_before and self._tries[key] <= TRIES_MAX
+        ]
+        self._stale_before.update(found.stale)
         return ask, delete
 
 

@@ -62,19 +62,21 @@ _ATTRIBUTES: dict[Verb, Callable[[flow.Entry], bytes]] = {
 }
 
 _INSTEAD = {
-    (Verb.CREATE, errno.EEXIST): (Verb.UPDATE,),
+    # What has one of its tuples need not be this connection, and an update would translate nothing.
+    (Verb.CREATE, errno.EEXIST): (Verb.DELETE, Verb.EVICT, Verb.CREATE),
     (Verb.CREATE, errno.ENOENT): (Verb.CREATE_PLAIN,),
     (Verb.CREATE, errno.EOPNOTSUPP): (Verb.CREATE_PLAIN,),
-    (Verb.CREATE_PLAIN, errno.EEXIST): (Verb.UPDATE,),
+    (Verb.CREATE_PLAIN, errno.EEXIST): (Verb.DELETE, Verb.EVICT, Verb.CREATE_PLAIN),
     (Verb.UPDATE_HELPER, errno.ENOENT): (Verb.CREATE,),
     (Verb.UPDATE_HELPER, errno.EOPNOTSUPP): (Verb.UPDATE,),
     (Verb.UPDATE_HELPER, errno.EBUSY): (Verb.UPDATE,),  # another helper, or the status
     (Verb.UPDATE_HELPER, errno.EPERM): (Verb.UPDATE,),
+    (Verb.UPDATE, errno.ENOENT): (Verb.CREATE,),
     (Verb.UPDATE, errno.EBUSY): (Verb.UPDATE_BARE,),
     (Verb.UPDATE, errno.EPERM): (Verb.DELETE, Verb.CREATE),  # a fixed timeout
     (Verb.UPDATE_BARE, errno.ENOENT): (Verb.CREATE,),
 }
-"""A refusal that has a second way. See also `second_way` for the clash of two."""
+"""A refusal that has a second way."""
 
 _CLASSES = {
     errno.ENOMEM: "table full (compare nf_conntrack_max of both nodes)",
@@ -86,13 +88,9 @@ _CLASSES = {
 def second_way(command: Command, code: int) -> list[Command]:
     """Return what to try instead of a creation or an update that was refused; empty: nothing."""
     verb, key, entry, tries = command
-    instead: tuple[Verb, ...] = _INSTEAD.get((verb, code), ())
-    if verb is Verb.UPDATE and code == errno.ENOENT:
-        # After a creation that met something: not this connection, but one with its reply.
-        instead = (Verb.EVICT, Verb.CREATE) if tries else (Verb.CREATE,)
     if tries >= TRIES_MAX:
         return []
-    return [Command(each, key, entry, tries + 1) for each in instead]
+    return [Command(each, key, entry, tries + 1) for each in _INSTEAD.get((verb, code), ())]
 
 
 def complaint(code: int) -> str:

@@ -18,7 +18,7 @@ from amaranten_ha.core.audit import AFRESH, LISTED_MAX, Audit
 from amaranten_ha.core.command import Command, Verb, complaint, second_way
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Change, Op
-from amaranten_ha.core.mirror import Mirror
+from amaranten_ha.core.mirror import Known, Mirror
 
 S_NS = 1_000_000_000
 RETRY_REFUSED_NS = 10 * S_NS
@@ -183,8 +183,8 @@ class Copy:
             if self._marks is not None:
                 self._marks.discard(payload)
             self.helpless.discard(payload)
-            known = self.mirror.forget(payload)
-            return [Command(Verb.DELETE, payload, None)] if known else []
+            held = self.mirror.forget(payload)
+            return [Command(Verb.DELETE, payload, None)] if held else []
         try:
             entry = flow.parse(payload)
             if not self.mirror.scope.survives(entry):
@@ -195,10 +195,12 @@ class Copy:
         known = self.mirror.note(entry, now_ns // S_NS, whole=op is Op.REPLACE)
         if self._marks is not None:
             self._marks.add(entry.key)
-        if not known:
+        if known is Known.NOT:
             self.created += 1
             return [Command(Verb.CREATE, entry.key, entry)]
-        if op is Op.REPLACE:
+        if op is Op.REPLACE or known is Known.OTHER:
+            # A bulk, for one, does not know that it tells of a successor, and an update would leave
+            # the old translation: the kernel translates an entry when it is created.
             return [Command(Verb.DELETE, entry.key, None), Command(Verb.CREATE, entry.key, entry)]
         if self._marks is not None and rewrite.helper(entry):
             # Whether the copy that is here has its helper is what only the kernel knows.

@@ -348,6 +348,11 @@ def stable(entry: Entry) -> int:
     return checksum | zlib.crc32(rare) << RARE_BITS if rare else checksum
 
 
+def translation(entry: Entry) -> int:
+    """Return a checksum of the reply: with the key it says how the connection is translated."""
+    return zlib.crc32(entry.record[entry.split : entry.tuples])
+
+
 def copy_timeout_s(entry: Entry) -> int:
     """Return how long the passive's copy lives: it must outlive its next renewal."""
     record, tuples = entry.record, entry.tuples

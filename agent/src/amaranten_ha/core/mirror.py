@@ -2,15 +2,16 @@
 """The survivable connections that this node's kernel holds, as far as events and walks have told.
 
 Both sides enter: the active's to see what is new, changed or due for renewal, the passive's to
-choose between creation and update. One integer for each connection: a checksum of its stable part
-and the second in which its copy needs to be renewed; and a sum for each bucket (`digest`). It is
-knowledge, not truth: the truth is in the kernel, and a survey of the whole table brings the two
-together again.
+choose between creation and update. One integer for each connection: a checksum of its stable part,
+one of its translation, and the second in which its copy needs to be renewed; and a sum for each
+bucket (`digest`). It is knowledge, not truth: the truth is in the kernel, and a survey of the whole
+table brings the two together again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from itertools import chain
 from zlib import crc32
 
@@ -18,9 +19,19 @@ from amaranten_ha.core import digest, flow
 from amaranten_ha.core.scope import Scope
 
 RARITIES_MAX = 65_536
-_S_BITS = 32
+_S_BITS = _TRANSLATION_BITS = 32
+_STABLE_AT = _S_BITS + _TRANSLATION_BITS
 _FIRM_MASK = (1 << flow.RARE_BITS) - 1
 _S_MASK = (1 << _S_BITS) - 1
+_TRANSLATION_MASK = (1 << _TRANSLATION_BITS) - 1
+
+
+class Known(Enum):
+    """What was held with an entry's original tuple when it was noted."""
+
+    NOT = "nothing"
+    SAME = "this connection"
+    OTHER = "another connection: it is translated otherwise"
 
 
 class Mirror:
@@ -44,8 +55,8 @@ class Mirror:
     def __contains__(self, key: bytes) -> bool:
         return key in self._buckets[digest.bucket(key)]
 
-    def note(self, entry: flow.Entry, now_s: int, *, whole: bool = False) -> bool:
-        """Remember a survivable entry as it was told now; say whether it was known.
+    def note(self, entry: flow.Entry, now_s: int, *, whole: bool = False) -> Known:
+        """Remember a survivable entry as it was told now; say what was known.
 
         Unless the report is of the `whole` entry, what is said only once (labels) stays as it was.
         """
@@ -53,27 +64,43 @@ class Mirror:
         at = crc32(key) & digest.MASK
         held = self._buckets[at]
         before = held.get(key)
-        stable = flow.stable(entry)
+        stable, translation = flow.stable(entry), flow.translation(entry)
         if self._unseen is not None:
             self._unseen.discard(key)
         if before is None:
+            known = Known.NOT
             self._count += 1
             change = digest.weight(_checksum(stable))
         else:
-            told = before >> _S_BITS
-            if told > _FIRM_MASK and not whole and stable <= _FIRM_MASK:
+            same = before >> _S_BITS & _TRANSLATION_MASK == translation
+            known = Known.SAME if same else Known.OTHER
+            told = before >> _STABLE_AT
+            if same and told > _FIRM_MASK and not whole and stable <= _FIRM_MASK:
                 stable |= told & ~_FIRM_MASK
             change = _checksum(stable) - _checksum(told) if stable != told else 0
-        held[key] = stable << _S_BITS | now_s + flow.copy_timeout_s(entry) // 2
+        due_s = now_s + flow.copy_timeout_s(entry) // 2
+        held[key] = stable << _STABLE_AT | translation << _S_BITS | due_s
         self.sums.values[at] += change
-        return before is not None
+        return known
 
     def due(self, entry: flow.Entry, now_s: int) -> bool:
         """Say whether an entry is new, other than it was told, or its copy needs to be renewed."""
         held = self._buckets[digest.bucket(entry.key)].get(entry.key)
         if self._unseen is not None:
             self._unseen.discard(entry.key)
-        return held is None or held >> _S_BITS != flow.stable(entry) or held & _S_MASK <= now_s
+        return held is None or held >> _STABLE_AT != flow.stable(entry) or held & _S_MASK <= now_s
+
+    def doubts(self, entry: flow.Entry) -> bool:
+        """Say whether another connection is held with this original; a survey has then seen none.
+
+        A piece of a walk is older than the events that were heard before it is read.
+        """
+        held = self._buckets[digest.bucket(entry.key)].get(entry.key)
+        if held is None or held >> _S_BITS & _TRANSLATION_MASK == flow.translation(entry):
+            return False
+        if self._unseen is not None:
+            self._unseen.add(entry.key)
+        return True
 
     def forget(self, key: bytes) -> bool:
         """Remember that an entry is gone; say whether it was known."""
@@ -86,12 +113,12 @@ class Mirror:
         if before is None:
             return False
         self._count -= 1
-        self.sums.values[at] -= digest.weight(_checksum(before >> _S_BITS))
+        self.sums.values[at] -= digest.weight(_checksum(before >> _STABLE_AT))
         return True
 
     def listed(self, bucket: int) -> dict[bytes, int]:
         """Return the entries of one bucket: key -> checksum of what makes the entry what it is."""
-        return {key: _checksum(held >> _S_BITS) for key, held in self._buckets[bucket].items()}
+        return {key: _checksum(held >> _STABLE_AT) for key, held in self._buckets[bucket].items()}
 
     def put_aside(self, entry: flow.Entry) -> None:
         """Keep what a half-open connection says only once, until it is established."""

@@ -17,7 +17,7 @@ from amaranten_ha.core import digest, flow, stream
 from amaranten_ha.core.census import Census
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Ledger, Mark, MarkKind
-from amaranten_ha.core.mirror import Mirror
+from amaranten_ha.core.mirror import Known, Mirror
 
 S_NS = 1_000_000_000
 MS_NS = 1_000_000
@@ -134,7 +134,7 @@ class Source:
         return None
 
     def _tell(self, entry: flow.Entry, now_ns: int, *, whole: bool = False) -> None:
-        known = self.mirror.note(entry, now_ns // S_NS, whole=whole)
+        known = self.mirror.note(entry, now_ns // S_NS, whole=whole) is not Known.NOT
         if self.alone and not self.sending and not known and len(self.born) < LOST_MAX:
             self.born[entry.key] = None
         if self.sending:
@@ -179,7 +179,9 @@ class Source:
             except PeerError:
                 self.malformed += 1
                 continue
-            known = self.mirror.note(entry, now_ns // S_NS, whole=True)
+            if self.mirror.doubts(entry):
+                continue  # which of the two is there now is looked up in the end
+            known = self.mirror.note(entry, now_ns // S_NS, whole=True) is not Known.NOT
             if self.sending:
                 self.ledger.upsert(entry, now_ns, known=known or everything)
 
