@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sync_samples import entry, tcp_entry, udp_entry
 
 from amaranten_ha.core import flow, stream, tlv
+from amaranten_ha.core import mirror as mirror_module
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.copy import Copy
 from amaranten_ha.core.intake import condense
@@ -57,6 +59,22 @@ def test_an_event_without_its_state_is_looked_up_and_told_whole() -> None:
     assert told(source) == []
     source.looked_up(key, whole + LABELS, 0)
     assert [flow.parse(record).state for _op, record in told(source)] == [3]
+
+
+def test_what_a_half_open_connection_said_is_not_kept_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends by its timeout, and of that nobody hears: neither room nor a successor is its own."""
+    monkeypatch.setattr(mirror_module, "RARITIES_MAX", 2)
+    source, later_ns = sending(), (mirror_module.RARITIES_S + 1) * S_NS
+    for sport in (1, 2, 3):
+        source.hear(False, tcp_entry(sport, state=1) + LABELS, 0)
+    source.hear(False, tcp_entry(4, state=1) + LABELS, later_ns)
+    source.hear(False, tcp_entry(5, state=1) + LABELS, later_ns)
+    for sport in (1, 4, 5):
+        source.hear(False, tcp_entry(sport), later_ns)
+    labelled = [flow.LABELS in flow.parse(said).fields for _op, said in told(source, later_ns)]
+    assert labelled == [False, True, True]
 
 
 def test_the_entry_of_the_other_direction_is_not_taken_for_the_one_looked_up() -> None:

@@ -19,6 +19,9 @@ from amaranten_ha.core import digest, flow
 from amaranten_ha.core.scope import Scope
 
 RARITIES_MAX = 65_536
+RARITIES_S = 300
+"""How long it is kept what a half-open connection has said: it is open by then, or gone, and the
+filter of the event socket tells nobody of its end."""
 _S_BITS = _TRANSLATION_BITS = 32
 _STABLE_AT = _S_BITS + _TRANSLATION_BITS
 _FIRM_MASK = (1 << flow.RARE_BITS) - 1
@@ -43,7 +46,8 @@ class Mirror:
         """What the buckets add up to."""
         self._buckets: list[dict[bytes, int]] = [{} for _bucket in range(digest.BUCKETS)]
         self._count = 0
-        self._rarities: dict[bytes, dict[int, bytes]] = {}
+        self._rarities: dict[bytes, tuple[int, dict[int, bytes]]] = {}
+        """Since when and what, the oldest first."""
         self._unseen: set[bytes] | None = None
 
     def __len__(self) -> int:
@@ -120,16 +124,30 @@ class Mirror:
         """Return the entries of one bucket: key -> checksum of what makes the entry what it is."""
         return {key: _checksum(held >> _STABLE_AT) for key, held in self._buckets[bucket].items()}
 
-    def put_aside(self, entry: flow.Entry) -> None:
+    def put_aside(self, entry: flow.Entry, now_s: int) -> None:
         """Keep what a half-open connection says only once, until it is established."""
         rare = flow.rarities(entry)
-        if rare and len(self._rarities) < RARITIES_MAX:
-            self._rarities[entry.key] = self._rarities.get(entry.key, {}) | rare
+        if not rare:
+            return
+        self._drop_old_rarities(now_s)
+        _since_s, before = self._rarities.pop(entry.key, (now_s, {}))
+        if len(self._rarities) < RARITIES_MAX:
+            self._rarities[entry.key] = now_s, before | rare
 
-    def complete(self, entry: flow.Entry) -> flow.Entry:
+    def complete(self, entry: flow.Entry, now_s: int) -> flow.Entry:
         """Return the entry with what had been put aside for it."""
-        rare = self._rarities.pop(entry.key, None)
-        return entry if rare is None else flow.add(entry, rare)
+        if not self._rarities:
+            return entry
+        self._drop_old_rarities(now_s)
+        _since_s, rare = self._rarities.pop(entry.key, (now_s, {}))
+        return flow.add(entry, rare) if rare else entry
+
+    def _drop_old_rarities(self, now_s: int) -> None:
+        while self._rarities:
+            oldest = next(iter(self._rarities))
+            if now_s - self._rarities[oldest][0] <= RARITIES_S:
+                return
+            del self._rarities[oldest]
 
     def begin_survey(self) -> None:
         """From now on remember which entries were not seen."""

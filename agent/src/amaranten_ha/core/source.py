@@ -126,11 +126,11 @@ class Source:
     def _changed(self, entry: flow.Entry, now_ns: int) -> bytes | None:
         if not self.mirror.scope.survives(entry):
             if entry.protocol == flow.TCP:
-                self.mirror.put_aside(entry)
+                self.mirror.put_aside(entry, now_ns // S_NS)
             return None
         if entry.state == flow.UNSAID:
             return entry.key
-        self._tell(self.mirror.complete(entry), now_ns)
+        self._tell(self.mirror.complete(entry, now_ns // S_NS), now_ns)
         return None
 
     def _tell(self, entry: flow.Entry, now_ns: int, *, whole: bool = False) -> None:
