@@ -72,6 +72,27 @@ def test_who_is_late_at_every_turn_does_not_stay_unsure(faults: list[Fault]) -> 
     assert world.nobody_forwards_ns < 500 * MS_NS
 
 
+BUSY = (
+    Fault(at_ms=6000, what="starve", node=1, for_ms=364),
+    Fault(at_ms=6354, what="busy", node=1, for_ms=10_000, amount=252),
+)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(at_ms=6000, what="one-way", node=1),
+        Fault(at_ms=6000, what="crash", node=2),
+        Fault(at_ms=6000, what="carrier", node=1, for_ms=380),
+    ],
+    ids=["who does not hear it", "who has just gone", "cut off for a while"],
+)
+def test_who_is_busy_does_not_stay_unsure_beside_a_peer_that_may_not_follow(fault: Fault) -> None:
+    """Its heartbeats, and what was heard of it, are no reason to go on listening."""
+    world = play(Plan(faults=(Fault(at_ms=0, what="hold", node=2), fault, *BUSY)))
+    assert world.nobody_forwards_ns < 1000 * MS_NS
+
+
 def test_who_is_late_at_every_turn_follows_who_is_gone() -> None:
     late = [Fault(at_ms=2001 + 301 * each, what="stall", node=2, for_ms=300) for each in range(40)]
     world = play(Plan(faults=(Fault(at_ms=2000, what="crash", node=1), *late)))

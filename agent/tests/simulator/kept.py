@@ -267,6 +267,13 @@ KEPT = {
             Fault(at_ms=1000, what="starve", node=1, for_ms=50),
         )
     ),
+    "and who stands still for as long as it takes to be followed listens anew": Plan(
+        profile="fast",
+        faults=(
+            Fault(at_ms=100, what="starve", node=1, for_ms=248),
+            Fault(at_ms=349, what="starve", node=1, for_ms=99),
+        ),
+    ),
     "also when its peer had been silent for long": Plan(
         faults=(
             Fault(at_ms=0, what="uplink", node=2, for_ms=3200),

@@ -53,7 +53,8 @@ class Witness:
     def started(self, epoch: int) -> None:
         """A heart starts, and knows nothing but what is on its disk."""
         self.newest = None
-        self.told_ns = self.answered_ns = self.missed_ns = self.careful_until_ns = 0
+        self.told_ns = self.answered_ns = self.missed_ns = 0
+        self.careful_until_ns = self._late_until_ns = 0
         self.heard_epoch = epoch
 
     def missed(self, machine: Machine, arrival: Arrival) -> None:

@@ -212,8 +212,7 @@ class Node:
         if late_ns > timing.dead_ms * MS_NS // 2 and (again or self.grace_until_ns < last_ns):
             self.grace_until_ns = now_ns + timing.grace_ms * MS_NS
         if self.role in ACTIVE_ROLES:
-            grace_ns = self.grace_until_ns
-            self.unsure.woke(silent_ns, late_ns, grace_ns, self.sequence + 1, now_ns)
+            self.unsure.woke(silent_ns, late_ns, self.sequence + 1, now_ns)
 
     # What is decided
 

@@ -22,15 +22,13 @@ class Unsure:
         """Of the first heartbeat whose echo ends it; None while the node is sure."""
         self._until_ns = self._longest_ns = 0
 
-    def woke(
-        self, silent_ns: int, late_ns: int, grace_until_ns: int, sequence: int, now_ns: int
-    ) -> None:
-        """Take in how long ago the last heartbeat left, how late this turn is, and its grace.
+    def woke(self, silent_ns: int, late_ns: int, sequence: int, now_ns: int) -> None:
+        """Take in how long ago the last heartbeat left, and how late this turn is.
 
         `sequence` is that of the next heartbeat. Who is unsure begins anew to listen after a
         silence in which it may have been followed. Else it listens longer by what it was late, for
-        half of `dead` at most, and for as long as it would accuse nobody: a machine that stood
-        still may have lost what was said to it, and who is late at every turn must go on, too.
+        half of `dead` at most: a machine that stood still may have lost what was said to it, and
+        who is late at every turn must go on, too.
         """
         timing = self._pulse.timing
         fenced = silent_ns > timing.lease_ms * MS_NS
@@ -39,8 +37,7 @@ class Unsure:
             self._until_ns = now_ns + timing.dead_ms * MS_NS
             self._longest_ns = self._until_ns + timing.dead_ms * MS_NS // 2
         else:
-            later_ns = min(self._until_ns + max(late_ns, 0), self._longest_ns)
-            self._until_ns = max(later_ns, grace_until_ns)
+            self._until_ns = min(self._until_ns + max(late_ns, 0), self._longest_ns)
 
     def _may_be_followed(self, silent_ns: int, now_ns: int) -> bool:
         """If nobody can follow, no silence is a reason to wait: the gate would stay closed."""
