@@ -79,17 +79,22 @@ BUSY = (
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "faults",
     [
-        Fault(at_ms=6000, what="one-way", node=1),
-        Fault(at_ms=6000, what="crash", node=2),
-        Fault(at_ms=6000, what="carrier", node=1, for_ms=380),
+        [Fault(at_ms=6000, what="one-way", node=1)],
+        [Fault(at_ms=6000, what="crash", node=2)],
+        [
+            Fault(at_ms=10, what="crash", node=2),
+            Fault(at_ms=6000, what="carrier", node=1, for_ms=380),
+        ],
     ],
-    ids=["who does not hear it", "who has just gone", "cut off for a while"],
+    ids=["who does not hear it", "who has just gone", "who had gone before its own cable was out"],
 )
-def test_who_is_busy_does_not_stay_unsure_beside_a_peer_that_may_not_follow(fault: Fault) -> None:
-    """Its heartbeats, and what was heard of it, are no reason to go on listening."""
-    world = play(Plan(faults=(Fault(at_ms=0, what="hold", node=2), fault, *BUSY)))
+def test_who_is_busy_does_not_stay_unsure_beside_a_peer_that_may_not_follow(
+    faults: list[Fault],
+) -> None:
+    """The peer's heartbeats and an own carrier are no reason to go on listening."""
+    world = play(Plan(faults=(Fault(at_ms=0, what="hold", node=2), *faults, *BUSY)))
     assert world.nobody_forwards_ns < 1000 * MS_NS
 
 
