@@ -71,7 +71,7 @@ test-drills: venv agent test-packages ## every drill RUNS times beside an indepe
 	@tools/apt-need lab
 	@$(python) -m tests.drills $(if $(RUNS),--runs $(RUNS)) $(prefix) $(if $(KEEP),--keep)
 
-bench-gate: venv ## what gate and heart cost: forwarding rate, processor, memory, a flood, the start
+bench-gate: venv ## what gate, heart and walks cost: forwarding rate, processor, memory, a flood, the start, a kernel call
 	@$(python) -m tests.costs $(CELLS)
 
 soak: venv ## many pairs beat on a busy machine, every beat is counted (PROFILE, PAIRS, FOR_S)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make bench-gate`: what the gate and heart cost, into build/bench/*.json and on the screen."""
+"""`make bench-gate`: what gate, heart and walks cost, into build/bench/*.json and on the screen."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "agent/src"), str(ROOT / "agent/tests")]
 
-from tests.costs import forwarding, hearts  # noqa: E402
+from tests.costs import forwarding, hearts, walks  # noqa: E402
 
 CELLS = {
     "gate": lambda: forwarding.measure(15),
     "heart": lambda: hearts.profiles(3),
     "flood": hearts.flood,
     "start": lambda: hearts.starts(100),
+    "walk": lambda: walks.pieces(20),
 }
 
 
