@@ -59,8 +59,11 @@ class Kernel:
             self._tell(True, gone)
 
     def _tell(self, gone: bool, attributes: bytes) -> None:
-        if flow.parse(attributes).state < flow.TcpState.ESTABLISHED:
-            return  # the filter of the event socket
+        # The filter of the event socket.
+        entry = flow.parse(attributes)
+        closed = entry.over and gone and entry.status & flow.SEEN_REPLY
+        if entry.state < flow.TcpState.ESTABLISHED or closed:
+            return
         if len(self.events) >= QUEUE_MAX:
             self.overrun = True
             return
@@ -68,7 +71,7 @@ class Kernel:
 
     def do(self, command: Command) -> int:
         """Do what the agent asks, without an echo; return an error number."""
-        verb, key, entry, _tries = command
+        verb, key, entry, _tries, _last = command
         found = self._found(command.attributes if verb is Verb.EVICT else key)
         if verb in (Verb.DELETE, Verb.EVICT):
             return 0 if self.table.pop(found, None) else errno.ENOENT
@@ -127,6 +130,7 @@ class Side:
         """The service starts anew; its kernel stays as it is."""
         mirror = Mirror(SCOPE)
         self.source, self.copy = Source(mirror), Copy(mirror)
+        self.source.alone = self.role is Role.ACTIVE
         self.learned = False
 
     def hear(self, now_ns: int) -> None:
@@ -176,6 +180,7 @@ class Pair:
             side.role = role
             side.source.stop()
             side.copy.stop()
+            side.source.alone = role is Role.ACTIVE
             side.source.lost.clear()
 
     def cut(self) -> None:

@@ -201,6 +201,18 @@ def test_with_an_earlier_minor_version_nothing_is_compressed(
     assert saved[1] == 0 and abs(sizes[0] + saved[0] - sizes[1]) < 1_000
 
 
+def test_a_session_says_which_minor_version_both_speak(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for minor in (greeting.MINOR, greeting.MINOR - 1):
+        defaults = (greeting.MAJOR, minor)
+        monkeypatch.setattr(greeting.Greeting.__init__, "__defaults__", defaults)
+        ends.one = ends.exchange(ends.one, settings(1, ends.port))
+        ends.two = ends.exchange(ends.two, settings(2, ends.port))
+        ends.until(ends.both_up)
+        assert ends.one.minor == ends.two.minor == minor
+
+
 def test_another_major_version_is_refused_with_its_reason(ends: Ends) -> None:
     line = _greeted(ends, greeting.Greeting(7, 2, b"n" * 32, 1, (1,), major=2))
     ends.until(lambda: "speaks version 2." in ends.one.reason(ends.now_ns()), ends.one)

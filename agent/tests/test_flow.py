@@ -185,6 +185,10 @@ def test_survivable_is_what_does_not_hang_on_one_node() -> None:
 
 
 @pytest.mark.parametrize("state", range(10))
-def test_tcp_is_replicated_from_established_on(state: int) -> None:
+def test_tcp_is_replicated_from_established_on_until_it_is_closed(state: int) -> None:
     parsed = flow.parse(tcp_entry(state=state))
-    assert Scope(frozenset()).survives(parsed) == (3 <= state <= 8)
+    assert Scope(frozenset()).survives(parsed) == (3 <= state <= 6)
+    assert parsed.over == (state in (7, 8))
+    # A passive node may still hold closed ones, but of moving addresses only.
+    assert Scope(frozenset()).belongs(parsed) == (3 <= state <= 8)
+    assert not Scope(frozenset({parsed.addresses[3]})).belongs(parsed)

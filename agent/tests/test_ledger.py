@@ -37,13 +37,18 @@ def told(ledger: Ledger, peer: dict[bytes, int]) -> None:
                 continue
             entry = flow.parse(payload)
             assert (op is Op.REPLACE) <= (entry.key in peer), "a replacement of nothing"
-            peer[entry.key] = entry.state
+            if op is Op.LAST:
+                assert entry.state == 7
+                peer.pop(entry.key, None)
+            else:
+                peer[entry.key] = entry.state
 
 
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("up"), st.integers(0, 4), st.integers(3, 8)),
         st.tuples(st.just("gone"), st.integers(0, 4), st.just(0)),
+        st.tuples(st.just("closed"), st.integers(0, 4), st.just(7)),
         st.tuples(st.just("take"), st.just(0), st.just(0)),
         st.tuples(st.just("mark"), st.integers(0, 4), st.just(0)),
     ),
@@ -62,6 +67,8 @@ def test_the_peer_ends_with_what_there_is(script: list[tuple[str, int, int]]) ->
         elif step == "gone" and KEYS[number] in here:
             ledger.delete(KEYS[number], 0)
             del here[KEYS[number]]
+        elif step == "closed":
+            ledger.last(at(number, state), 0, known=here.pop(KEYS[number], None) is not None)
         elif step == "take":
             told(ledger, peer)
         elif step == "mark":
@@ -80,6 +87,15 @@ def test_born_and_dead_in_the_window_is_never_told() -> None:
     ledger.upsert(at(0, 8), 6, known=True)
     ledger.delete(KEYS[0], 7)
     assert ledger.take(10_000, LATER) is None
+
+
+def test_born_and_closed_in_the_window_is_told_once() -> None:
+    """What both sides have closed may still have something to send again."""
+    ledger = Ledger()
+    ledger.upsert(at(0, 3), 5, known=False)
+    ledger.last(at(0, 7), 6, known=True)
+    assert (ledger.births, ledger.deaths) == (0, 0)
+    assert ledger.take(10_000, LATER) == [(Op.LAST, at(0, 7).record)]
 
 
 def test_a_successor_of_the_same_tuple_is_a_replacement() -> None:

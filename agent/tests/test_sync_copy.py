@@ -8,7 +8,7 @@ import errno
 import pytest
 from sync_samples import direction, entry, packed, tcp_entry, udp_entry
 
-from amaranten_ha.core import flow, stream
+from amaranten_ha.core import flow, stream, tlv
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.command import Command, Verb
 from amaranten_ha.core.copy import Copy
@@ -166,6 +166,29 @@ def test_what_is_translated_otherwise_is_made_anew_and_what_is_not_is_updated() 
         assert [command.verb for command in copy.receive(changes(successor), 0)] == wanted
     closed = (Op.UPSERT, record(tcp_entry(1, 7, port=9)))
     assert [command.verb for command in copy.receive(changes(closed), 0)] == [Verb.UPDATE]
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [
+        ([], [Verb.CREATE]),
+        ([up(1)], [Verb.UPDATE]),
+        ([(Op.UPSERT, record(tcp_entry(1, port=9)))], [Verb.DELETE, Verb.CREATE]),
+    ],
+)
+def test_the_last_word_on_a_connection_leaves_a_copy_that_ends_by_itself(
+    before: list[tuple[Op, bytes]], wanted: list[Verb]
+) -> None:
+    copy = copied()
+    copy.receive(changes(*before), 0)
+    commands = copy.receive(changes((Op.LAST, record(tcp_entry(1, 7)))), 0)
+    assert [command.verb for command in commands] == wanted
+    said = tlv.index(commands[-1].attributes)
+    assert int.from_bytes(said[flow.TIMEOUT], "big") == flow.COPY_LAST_S
+    assert len(copy.mirror) == 0
+    # Refused, it is not missed: nothing is asked for again.
+    assert try_all(copy, commands[-1], dict.fromkeys(Verb, [errno.ENOMEM] * 9))
+    assert not copy.refused
 
 
 def test_a_bulk_of_what_is_here_already_makes_nothing_anew() -> None:

@@ -136,19 +136,33 @@ def test_closing_and_the_end_of_a_connection_are_told(pair: Pair, talks: dict[st
     ending.far.shutdown(socket.SHUT_WR)
     assert ending.near.recv(1) == b""
 
-    def states() -> list[str]:
-        """The state of this connection on A and on B."""
-        return [
-            line.split()[3]
-            for node in (pair.a, pair.b)
-            for line in node.entries_to(5001)
-            if line.startswith("tcp") and CLIENT in line
-        ]
+    def states(node: Node) -> list[str]:
+        """The state of this connection there, if it is there."""
+        lines = [line for line in node.entries_to(5001) if CLIENT in line]
+        return [line.split()[3] for line in lines if line.startswith("tcp")]
 
-    wait_for(lambda: states() == ["TIME_WAIT"] * 2, 15, "the connection closes on both")
+    closed = [["TIME_WAIT"]] * 2
+    wait_for(lambda: [states(pair.a), states(pair.b)] == closed, 15, "it closes on both")
+    pair.b.wait_report(entries=len(CLASSES) - 1)
     pair.a.run("conntrack", "-D", "-p", "udp", check=False)
-    pair.b.wait_report(entries=len(CLASSES) - 2)
+    pair.b.wait_report(entries=len(CLASSES) - 3)
     assert not [line for line in pair.b.entries() if line.startswith("udp")]
+
+
+def test_the_ports_of_a_closed_connection_serve_again_on_both_nodes(pair: Pair) -> None:
+    begin = (pair.client, pair.server, SERVER, SERVER, 5010)
+    tcp(*begin, sport=7010).close()  # reset: the client may use its port at once
+    wait_for(lambda: "CLOSE" in "".join(pair.a.entries_to(5010)), 5, "it is closed on A")
+    pair.roles("passive", "active", 2)
+    pair.activate(pair.b)
+    again = tcp(*begin, sport=7010)
+    pair.settle()
+    # A has seen the end of the first one, and now holds a copy of the second.
+    pair.roles("active", "passive", 3)
+    pair.activate(pair.a)
+    assert again.exchange()
+    assert pair.a.drops() + pair.b.drops() == []
+    again.close()
 
 
 def test_the_sweep_removes_what_is_stale_and_never_what_is_local(pair: Pair) -> None:

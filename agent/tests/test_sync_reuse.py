@@ -33,7 +33,7 @@ def begin(pair: Pair) -> Talk:
 
 
 def end(talk: Talk) -> None:
-    """Close both directions in order: the routers keep the entry for two minutes."""
+    """Close both directions in order: the active keeps the entry for two minutes, the copy 10 s."""
     talk.far.shutdown(socket.SHUT_WR)
     assert talk.near.recv(1) == b""
     talk.near.close()

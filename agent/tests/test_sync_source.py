@@ -6,11 +6,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sync_samples import entry, tcp_entry, udp_entry
+from sync_samples import direction, entry, tcp_entry, tcp_info, udp_entry
 
-from amaranten_ha.core import flow, stream, tlv
+from amaranten_ha.core import flow, greeting, stream, tlv
 from amaranten_ha.core import mirror as mirror_module
 from amaranten_ha.core.beat import Role
+from amaranten_ha.core.command import Verb
 from amaranten_ha.core.copy import Copy
 from amaranten_ha.core.intake import condense
 from amaranten_ha.core.ledger import Op
@@ -23,8 +24,9 @@ LABELS = tlv.attribute(flow.LABELS, b"\x01" + bytes(15))
 
 
 def sending() -> Source:
-    """A source whose peer has everything."""
+    """The source of an active node whose peer has everything."""
     source = Source(Mirror(Scope(frozenset())))
+    source.alone = True
     assert source.begin_survey(Survey.BULK, 1) == stream.BulkBegin(1)
     source.end_survey(0)
     assert source.take(S_NS, urgent=True) == stream.BulkEnd(1)
@@ -226,8 +228,8 @@ def test_condensed_events_say_the_same(
             for gone, attributes in how(events):
                 source.hear(gone, attributes, 0)
             for op, payload in told(source):
-                if op is Op.DELETE:
-                    peer.pop(payload, None)
+                if op in (Op.DELETE, Op.LAST):
+                    peer.pop(payload if op is Op.DELETE else flow.parse(payload).key, None)
                 else:
                     peer[flow.parse(payload).key] = payload
         told_of.append((peer, source.mirror.sums.values, len(source.mirror)))
@@ -238,6 +240,88 @@ def test_many_events_of_one_connection_are_one() -> None:
     events = [(False, tcp_entry(1, state)) for state in (3, 4, 5, 6, 7)]
     assert condense(events) == [(False, tcp_entry(1, 7))]
     assert condense([*events, (True, tcp_entry(1, 7))]) == [(True, tcp_entry(1, 7))]
+    # A reset is as good as the end, for both families.
+    assert condense([*events, (False, tcp_entry(1, 8))]) == [(True, tcp_entry(1, 8))]
+    six = direction("fd00::9", "fd01::7", flow.TCP, 1, 2)
+    back = direction("fd01::7", "fd00::9", flow.TCP, 2, 1)
+    lives = [(False, entry(six, back, tcp_info(state))) for state in (3, 8)]
+    assert condense(lives) == [(True, lives[1][1])]
+
+
+def ops(source: Source, now_ns: int = 0) -> list[Op]:
+    return [op for op, _payload in told(source, now_ns)]
+
+
+@pytest.mark.parametrize(
+    ("state", "minor", "last_word"),
+    [
+        (7, greeting.LAST_MINOR, Op.LAST),
+        (7, greeting.LAST_MINOR - 1, Op.DELETE),
+        (8, greeting.LAST_MINOR, Op.DELETE),
+    ],
+)
+def test_a_connection_that_is_closed_is_told_once_more(
+    state: int, minor: int, last_word: Op
+) -> None:
+    """Or as gone, if a reset left nothing of it, or to a peer that knows no last word."""
+    source = sending()
+    source.minor = minor
+    source.hear(False, tcp_entry(1), 0)
+    assert ops(source) == [Op.UPSERT]
+    # One that says more than usual, as its event has a label: the general way.
+    source.hear(False, tcp_entry(1, state) + LABELS, 0)
+    assert ops(source) == [last_word]
+    assert len(source.mirror) == source.told == 0
+
+
+def test_a_connection_that_was_born_and_closed_meanwhile_is_told_once() -> None:
+    source = sending()
+    for gone, attributes in condense([(False, tcp_entry(1, state)) for state in (3, 6, 7)]):
+        source.hear(gone, attributes, 0)
+    for attributes in (tcp_entry(2), tcp_entry(2, 7)):  # heard in two turns
+        source.hear(False, attributes, MS_NS)
+    for attributes in (tcp_entry(3), tcp_entry(3, 8)):  # a reset leaves nothing
+        source.hear(False, attributes, MS_NS)
+    assert ops(source) == [Op.LAST, Op.LAST]
+    assert len(source.mirror) == source.told == 0
+
+
+def test_nothing_is_told_of_a_closed_connection_of_an_own_address() -> None:
+    source = Source(Mirror(Scope(frozenset({flow.parse(tcp_entry(1)).addresses[0]}))))
+    source.alone = source.sending = True
+    source.hear(False, tcp_entry(1, 7), 0)
+    assert told(source) == []
+
+
+def test_a_survey_of_the_active_leaves_closed_connections_out() -> None:
+    source = sending()
+    source.hear(False, tcp_entry(1), 0)
+    told(source)
+    source.begin_survey(Survey.RENEWAL)
+    source.surveyed([tcp_entry(1, 7), tcp_entry(2, 7), tcp_entry(3)], S_NS)
+    # One was known, and its event was lost: it is looked up like any that was not seen.
+    [key] = source.mirror.unseen(10)
+    source.looked_up(key, tcp_entry(1, 7), S_NS)
+    source.end_survey(S_NS)
+    assert sorted(ops(source, 2 * S_NS)) == [Op.UPSERT, Op.LAST]
+    assert source.census.counted.total() == 0  # nobody misses them
+
+
+def test_a_passive_node_leaves_its_own_closed_connections_alone() -> None:
+    """It has them from its time as the active. What an older agent has told it of is swept."""
+    mirror = Mirror(Scope(frozenset()))
+    source, copy = Source(mirror), Copy(mirror)
+    mirror.note(flow.parse(tcp_entry(2, 7)), 0)
+    source.begin_survey(Survey.RENEWAL)
+    source.surveyed([tcp_entry(1, 7), tcp_entry(2, 7)], S_NS)
+    source.end_survey(S_NS)
+    assert len(mirror) == 1
+    copy.start()
+    for message in (stream.BulkBegin(copy.want), stream.BulkEnd(copy.want)):
+        copy.receive(message, S_NS)
+    [command] = copy.sweep([tcp_entry(1, 7), tcp_entry(2, 7)])
+    assert (command.verb, command.key) == (Verb.DELETE, flow.parse(tcp_entry(2)).key)
+    assert len(mirror) == 0
 
 
 steps = st.lists(
@@ -275,7 +359,7 @@ def test_whatever_happens_a_survey_makes_the_copy_right(
     def deliver() -> None:
         while (message := source.take(now_ns, urgent=True)) is not None:
             for command in copy.receive(message, now_ns):
-                if command.entry is None or command.verb.value == "delete":
+                if command.entry is None or command.verb.value == "delete" or command.last:
                     held.pop(command.key, None)
                 else:
                     held[command.key] = command.entry.state
@@ -296,5 +380,6 @@ def test_whatever_happens_a_survey_makes_the_copy_right(
             surveyed(source, kernel, now_ns)
     surveyed(source, kernel, now_ns)
     deliver()
-    assert held == {key: flow.parse(attributes).state for key, attributes in kernel.items()}
+    states = {key: flow.parse(attributes).state for key, attributes in kernel.items()}
+    assert held == {key: state for key, state in states.items() if state < 7}
     assert source.told == len(held)

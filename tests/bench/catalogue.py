@@ -46,6 +46,13 @@ FAILOVER: tuple[Contender, ...] = (
 SYNC: tuple[Contender, ...] = (
     ours("virtual"),
     keepalived("ftfw-cached", "conntrackd FTFW, cached", advert_s="0.1", mode="cached"),
+    keepalived(
+        "ftfw-states",
+        "conntrackd FTFW, cached, by state",
+        advert_s="0.1",
+        mode="cached",
+        states=True,
+    ),
     keepalived("ftfw-direct", "conntrackd FTFW, direct", advert_s="0.1", mode="direct"),
     keepalived("notrack", "conntrackd NOTRACK, no caches", advert_s="0.1", mode="notrack"),
 )

@@ -6,8 +6,8 @@
 //
 //   loadmaker KIND COUNT FIRST RATE SERVER_NETNS CLIENT_IP SERVER_IP SHARED_IP CLIENT_GW_MAC SERVER_GW_MAC
 //
-// KIND is udp (one packet each way), open (TCP, established and left so) or tcp (established and closed).
-// RATE is connections per second, 0 for as fast as it goes. Connection number N has client port
+// KIND is udp (one packet each way), open (TCP, established and left so), tcp (established and closed at once) or
+// lasting (closed one second later, when RATE more were made). RATE is connections per second, 0 for as fast as it goes. Connection number N has client port
 // 1024 + N % 60000 and server port 20000 + N / 60000, at most 100 server ports.
 
 #define _GNU_SOURCE
@@ -165,11 +165,18 @@ static void connections(const char *kind, const struct side *c, const struct sid
     step(c, 1, 1, first, count, 1000, 0, SYN);
     step(s, 0, 1, first, count, 5000, 1001, SYN | ACK);
     step(c, 1, 1, first, count, 1001, 5001, ACK);
-    if (strcmp(kind, "tcp"))
-        return;
+}
+
+static void closings(const struct side *c, const struct side *s, long first, int count)
+{
     step(c, 1, 1, first, count, 1001, 5001, FIN | ACK);
     step(s, 0, 1, first, count, 5001, 1002, FIN | ACK);
     step(c, 1, 1, first, count, 1002, 5002, ACK);
+}
+
+static int at_most(long most, long rest)
+{
+    return rest < 0 ? 0 : rest < most ? (int)rest : (int)most;
 }
 
 static double now(void)
@@ -188,6 +195,10 @@ int main(int argc, char **argv)
     }
     const char *kind = argv[1];
     long count = atol(argv[2]), first = atol(argv[3]), rate = atol(argv[4]);
+    if (rate < 1 && !strcmp(kind, "lasting")) {
+        fprintf(stderr, "loadmaker: what lasts needs a rate\n");
+        return 2;
+    }
     if (count < 1 || first < 0 || first + count > (long)PORTS * SERVICES || rate < 0) {
         fprintf(stderr, "loadmaker: numbers 0..%d are there\n", PORTS * SERVICES);
         return 2;
@@ -199,15 +210,24 @@ int main(int argc, char **argv)
     open_side(&server, argv[7], argv[8], argv[10]);
 
     int most = rate && rate < 64000 ? (int)(rate / 1000) + 1 : BATCH;
-    double began = now();
-    for (long done = 0; done < count;) {
-        int some = count - done < most ? (int)(count - done) : most;
-        connections(kind, &client, &server, first + done, some);
-        done += some;
-        double ahead = rate ? began + (double)done / rate - now() : 0;
+    int lasting = !strcmp(kind, "lasting"), closes = lasting || !strcmp(kind, "tcp");
+    long opened = 0, closed = closes ? 0 : count, later = lasting ? rate : 0;
+    double began = now(), seconds = 0;
+    for (long due = most; opened < count || closed < count; due += most) {
+        int some = at_most(most, count - opened);
+        connections(kind, &client, &server, first + opened, some);
+        opened += some;
+        if (some)
+            seconds = now() - began;
+        if (closes) {
+            some = at_most(most, (due - later < count ? due - later : count) - closed);
+            closings(&client, &server, first + closed, some);
+            closed += some;
+        }
+        double ahead = rate ? began + (double)due / rate - now() : 0;
         if (ahead > 0)
             usleep((useconds_t)(ahead * 1e6));
     }
-    printf("{\"connections\": %ld, \"seconds\": %.3f, \"errors\": %ld}\n", count, now() - began, errors);
+    printf("{\"connections\": %ld, \"seconds\": %.3f, \"errors\": %ld}\n", count, seconds, errors);
     return 0;
 }

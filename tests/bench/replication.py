@@ -286,9 +286,10 @@ class Measurement:
 MEASUREMENTS = (
     Measurement("cost-udp", cost("udp")),
     Measurement("cost-tcp", cost("tcp")),
+    Measurement("cost-tcp-1s", cost("lasting")),
     Measurement("lag", lag),
     Measurement("burst-udp", burst("udp")),
-    Measurement("burst-tcp", burst("tcp")),
+    Measurement("burst-tcp", burst("open")),
     Measurement("bulk-200k", bulk(200_000)),
     Measurement("bulk-500k", bulk(500_000)),
     Measurement("growth", growth, repetitions=1),

@@ -15,7 +15,7 @@ from .figures import NOTHING, Figure, Record, failures, how_many, number, of, pi
 
 Column = tuple[str, Callable[[Sequence[Record]], str]]
 OURS = "virtual"
-FTFW = ("ftfw-cached", "ftfw-direct")
+FTFW = ("ftfw-cached", "ftfw-states", "ftfw-direct")
 
 
 def value(head: str, key: str, digits: int = 0) -> Column:
@@ -78,10 +78,11 @@ GROWTH: tuple[Column, ...] = (
 )
 TABLES: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
     ("cost-udp", "UDP, 5 000 connections a second, per life", COST),
-    ("cost-tcp", "TCP, 5 000 connections a second, per life", COST),
+    ("cost-tcp", "TCP, 5 000 connections a second, closed at once, per life", COST),
+    ("cost-tcp-1s", "TCP, 5 000 connections a second, closed a second later, per life", COST),
     ("lag", "Lag of the passive kernel at 5 000 connections a second", LAG),
     ("burst-udp", "200 000 UDP connections as fast as the box makes them", BURST),
-    ("burst-tcp", "200 000 TCP lives as fast as the box makes them", BURST),
+    ("burst-tcp", "200 000 TCP connections as fast as the box makes them", BURST),
     ("bulk-200k", "Bulk of 200 000 entries", BULK),
     ("bulk-500k", "Bulk of 500 000 entries", BULK),
     ("growth", "Memory over more than 10^6 events", GROWTH),
@@ -130,7 +131,7 @@ def goals(cells: Sequence[Record]) -> str:
         return f"{what}: none {key}", f"at most {number(mine.most)}", verdict(mine.most == 0)
 
     rows = []
-    for what in ("cost-udp", "cost-tcp"):
+    for what in ("cost-udp", "cost-tcp", "cost-tcp-1s"):
         rows.append(share(what, "cpu_active_us", 1 / 3))
         rows.append(share(what, "cpu_passive_us", 1 / 2))
         wire = get(OURS, what, "wire_bytes")

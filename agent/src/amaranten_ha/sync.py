@@ -261,7 +261,7 @@ class Sync:
                 self._walker.compare(now_ns)
 
     def _lose_session(self, now_ns: int) -> None:
-        self._session = self._channel.session
+        self._session, self._source.minor = self._channel.session, self._channel.minor
         if self._peer is None:
             return
         self._peer, self._bulk_given = None, 0

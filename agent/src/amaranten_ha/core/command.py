@@ -36,6 +36,8 @@ class Command(NamedTuple):
     key: bytes
     entry: flow.Entry | None
     tries: int = 0
+    last: bool = False
+    """The connection is closed: the entry shall end by itself soon."""
 
     @property
     def family(self) -> int:
@@ -48,17 +50,17 @@ class Command(NamedTuple):
         """The attributes of the request."""
         if self.entry is None:
             return self.key
-        return _ATTRIBUTES[self.verb](self.entry)
+        return _ATTRIBUTES[self.verb](self.entry, self.last)
 
 
-_ATTRIBUTES: dict[Verb, Callable[[flow.Entry], bytes]] = {
-    Verb.CREATE: rewrite.creation,
-    Verb.CREATE_PLAIN: lambda entry: rewrite.creation(entry, plain=True),
-    Verb.UPDATE: rewrite.update,
-    Verb.UPDATE_HELPER: lambda entry: rewrite.update(entry) + rewrite.helper(entry),
-    Verb.UPDATE_BARE: lambda entry: rewrite.update(entry, with_status=False),
-    Verb.DELETE: lambda entry: entry.key,
-    Verb.EVICT: rewrite.reply_key,
+_ATTRIBUTES: dict[Verb, Callable[[flow.Entry, bool], bytes]] = {
+    Verb.CREATE: lambda entry, last: rewrite.creation(entry, last=last),
+    Verb.CREATE_PLAIN: lambda entry, last: rewrite.creation(entry, plain=True, last=last),
+    Verb.UPDATE: lambda entry, last: rewrite.update(entry, last=last),
+    Verb.UPDATE_HELPER: lambda entry, _last: rewrite.update(entry) + rewrite.helper(entry),
+    Verb.UPDATE_BARE: lambda entry, last: rewrite.update(entry, with_status=False, last=last),
+    Verb.DELETE: lambda entry, _last: entry.key,
+    Verb.EVICT: lambda entry, _last: rewrite.reply_key(entry),
 }
 
 _INSTEAD = {
@@ -87,10 +89,10 @@ _CLASSES = {
 
 def second_way(command: Command, code: int) -> list[Command]:
     """Return what to try instead of a creation or an update that was refused; empty: nothing."""
-    verb, key, entry, tries = command
-    if tries >= TRIES_MAX:
+    if command.tries >= TRIES_MAX:
         return []
-    return [Command(each, key, entry, tries + 1) for each in _INSTEAD.get((verb, code), ())]
+    again = command._replace(tries=command.tries + 1)
+    return [again._replace(verb=each) for each in _INSTEAD.get((command.verb, code), ())]
 
 
 def complaint(code: int) -> str:

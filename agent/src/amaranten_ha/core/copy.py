@@ -142,6 +142,8 @@ class Copy:
         if command.verb in (Verb.DELETE, Verb.EVICT):
             return []
         instead = second_way(command, code)
+        if command.last:
+            return instead
         if instead:
             if command.verb in (Verb.CREATE, Verb.UPDATE_HELPER) and code == errno.EOPNOTSUPP:
                 self.helpless.add(command.key)
@@ -162,10 +164,10 @@ class Copy:
         for attributes in entries:
             try:
                 entry = flow.parse(attributes)
-                survivable = self.mirror.scope.survives(entry)
+                counts = self.mirror.counts(entry)
             except PeerError:
                 continue
-            if survivable and self._marks is not None and entry.key not in self._marks:
+            if counts and self._marks is not None and entry.key not in self._marks:
                 self.mirror.forget(entry.key)
                 self.removed += 1
                 commands.append(Command(Verb.DELETE, entry.key, None))
@@ -187,12 +189,14 @@ class Copy:
             return [Command(Verb.DELETE, payload, None)] if held else []
         try:
             entry = flow.parse(payload)
-            if not self.mirror.scope.survives(entry):
+            if not self.mirror.scope.belongs(entry):
                 return []
         except PeerError:
             self.refused["a record that cannot be read"] += 1
             return []
         known = self.mirror.note(entry, now_ns // S_NS, whole=op is Op.REPLACE)
+        if op is Op.LAST:
+            return self._last(entry, known)
         if self._marks is not None:
             self._marks.add(entry.key)
         if known is Known.NOT:
@@ -206,3 +210,12 @@ class Copy:
             # Whether the copy that is here has its helper is what only the kernel knows.
             return [Command(Verb.UPDATE_HELPER, entry.key, entry)]
         return [Command(Verb.UPDATE, entry.key, entry)]
+
+    def _last(self, entry: flow.Entry, known: Known) -> list[Command]:
+        """A connection is closed: its copy may be needed for a moment, and is counted no more."""
+        self.mirror.forget(entry.key)
+        self.helpless.discard(entry.key)
+        if known is Known.SAME:
+            return [Command(Verb.UPDATE, entry.key, entry, last=True)]
+        before = [Command(Verb.DELETE, entry.key, None)] if known is Known.OTHER else []
+        return [*before, Command(Verb.CREATE, entry.key, entry, last=True)]

@@ -57,6 +57,8 @@ COPY_S_MIN = 120
 COPY_LONGER_S = 60
 """The original ends first, and says so; a copy that ends by itself would look like a hole."""
 COPY_S_MAX = 0x3FFFFFFF
+COPY_LAST_S = 10
+"""The copy of a closed one serves what is sent again: as long as one lives after a reset."""
 COPY_FIXED_S = 6 * 3600
 """A copy of GRE ends at this age whether it is used or not: nothing can move a fixed timeout."""
 OFFLOADED_S = 600
@@ -64,7 +66,7 @@ OFFLOADED_S = 600
 
 
 class TcpState(IntEnum):
-    """The tracker's states that are replicated; what comes before ESTABLISHED is not."""
+    """The tracker's states from ESTABLISHED on: what comes before them is not replicated."""
 
     ESTABLISHED = 3
     FIN_WAIT = 4
@@ -87,6 +89,11 @@ class Entry(NamedTuple):
     protocol: int
     state: int
     """The state of a TCP connection; UNSAID if a protocol that needs its information lacks it."""
+
+    @property
+    def over(self) -> bool:
+        """Say whether both sides of a TCP connection have closed it, or one has reset it."""
+        return self.protocol == TCP and TcpState.TIME_WAIT <= self.state <= TcpState.CLOSE
 
     @property
     def address_bytes(self) -> int:

@@ -18,9 +18,11 @@ from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.seal import KeyRing, hkdf
 
 PRODUCT = b"AmHR"
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 COMPRESSING_MINOR = 1
 """From this minor version on a record is compressed, one stream for each direction."""
+LAST_MINOR = 2
+"""From this one on a closed connection is told once more, and not that it is gone (`Op.LAST`)."""
 NONCE_BYTES = 32
 GREETING_BYTES_MAX = 512
 RECORD_BYTES_MAX = 256 * 1024

@@ -3,7 +3,8 @@
 
 `sync` enters with what one turn has heard. An event of the usual shape says everything that
 matters of its connection, so a later one makes it superfluous; what says more (marks, labels, a
-helper) is never left out. No meaning is read in here.
+helper) is never left out. A TCP connection that was reset is as good as gone: what was heard of it
+before is superfluous, too. No other meaning is read in here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from amaranten_ha.core import flow
 
 Heard = tuple[bool, bytes]
 """Whether the connection is gone, and its attributes."""
+
+_STATE4_AT, _STATE6_AT = 140, 188
+"""Where an event of the usual shape says the state of a TCP connection."""
 
 
 def condense(events: Sequence[Heard]) -> list[Heard]:
@@ -26,16 +30,20 @@ def condense(events: Sequence[Heard]) -> list[Heard]:
         head = attributes[:12]
         if head == orig4 and attributes[104:108] == number:
             key = attributes[:52]
-            usual = len(attributes) == (176 if attributes[32] == flow.TCP else 128)
+            tcp = attributes[32] == flow.TCP
+            usual = len(attributes) == (176 if tcp else 128)
+            reset = tcp and usual and attributes[_STATE4_AT] == flow.TcpState.CLOSE
         elif head == orig6 and attributes[152:156] == number:
             key = attributes[:76]
-            usual = len(attributes) == (224 if attributes[56] == flow.TCP else 176)
+            tcp = attributes[56] == flow.TCP
+            usual = len(attributes) == (224 if tcp else 176)
+            reset = tcp and usual and attributes[_STATE6_AT] == flow.TcpState.CLOSE
         else:
             kept.append(event)
             continue
-        if gone:
+        if gone or reset:
             newest.pop(key, None)
-            kept.append(event)
+            kept.append((True, attributes))
         elif usual:
             newest[key] = event
         else:

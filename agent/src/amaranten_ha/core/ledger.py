@@ -2,9 +2,10 @@
 """What the peer has yet to be told: one pending change for each connection, never a history.
 
 The active's side enters with every event and takes batches when the stream can carry them. An
-update replaces what was pending, a connection that was born and died in between vanishes, and a
-successor of the same tuple is told as a replacement. Overload makes the ledger compact, not grow;
-beyond its bound it forgets everything and says so, and a bulk must follow.
+update replaces what was pending, a connection that was born and died in between vanishes, one that
+closed is told once more, and a successor of the same tuple is told as a replacement. Overload makes
+the ledger compact, not grow; beyond its bound it forgets everything and says so, and a bulk must
+follow.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Op(IntEnum):
     DELETE = 2
     REPLACE = 3
     """Delete, then create: a successor may be translated otherwise, and NAT is never updated."""
+    LAST = 4
+    """It is closed. The copy ends by itself soon, and neither side counts it any more."""
 
 
 class MarkKind(Enum):
@@ -54,7 +57,9 @@ class _Pending:
     op: Op
     entry: flow.Entry | None
     born: bool
-    """The peer knows nothing of this connection yet."""
+    """The peer is to hold this connection, and knows nothing of it yet."""
+    dies: bool
+    """The peer holds it, and is not to any more."""
     since_ns: int
 
 
@@ -120,28 +125,46 @@ class Ledger:
             pending = self._prompt.get(key)  # type: ignore[assignment]
             if pending is None:
                 queue = self._prompt if _prompt(entry) else self._patient
-                self._add(queue, key, _Pending(Op.UPSERT, entry, not known, now_ns))
+                self._add(queue, key, _Pending(Op.UPSERT, entry, not known, False, now_ns))
                 return
         elif _prompt(entry):
             self._prompt[key] = self._patient.pop(key)
-        if pending.entry is None:
+        if pending.dies:
             pending.op, pending.entry = Op.REPLACE, entry
-            self.deaths -= 1
-        else:
+            self._count(pending, born=False, dies=False)
+        elif pending.op is Op.LAST:
+            pending.op, pending.entry = Op.UPSERT, entry
+            self._count(pending, born=not known, dies=False)
+        elif pending.entry is not None:
             pending.entry = flow.merge(pending.entry, entry)
 
     def delete(self, key: bytes, now_ns: int) -> None:
         """Note that a connection is gone."""
-        queue: OrderedDict[bytes, Any] = self._patient if key in self._patient else self._prompt
+        queue = self._queue_of(key)
         pending = queue.get(key)
         if pending is None:
-            self._add(self._patient, key, _Pending(Op.DELETE, None, False, now_ns))
-        elif pending.born:
-            del queue[key]
-            self.births -= 1
-        elif pending.entry is not None:
+            self._add(self._patient, key, _Pending(Op.DELETE, None, False, True, now_ns))
+            return
+        dies = pending.dies or not (pending.born or pending.op is Op.LAST)
+        self._count(pending, born=False, dies=dies)
+        if dies:
             pending.op, pending.entry = Op.DELETE, None
-            self.deaths += 1
+        else:
+            del queue[key]
+
+    def last(self, entry: flow.Entry, now_ns: int, *, known: bool) -> None:
+        """Note that a connection is closed as `entry` says; `known` if the peer was told of it."""
+        pending = self._queue_of(entry.key).get(entry.key)
+        if pending is None:
+            self._add(self._patient, entry.key, _Pending(Op.LAST, entry, False, known, now_ns))
+            return
+        said = entry if pending.entry is None else flow.merge(pending.entry, entry)
+        dies = not pending.born and (known or pending.dies)
+        pending.op, pending.entry = Op.LAST, said
+        self._count(pending, born=False, dies=dies)
+
+    def _queue_of(self, key: bytes) -> OrderedDict[bytes, Any]:
+        return self._patient if key in self._patient else self._prompt
 
     def mark(self, kind: MarkKind, number: int, now_ns: int) -> None:
         """Put a mark behind everything that is pending; it replaces an older one of its kind."""
@@ -173,8 +196,7 @@ class Ledger:
             payload = key if pending.entry is None else pending.entry.record
             batch.append((pending.op, payload))
             size += len(payload)
-            self.births -= pending.born
-            self.deaths -= pending.entry is None
+            self._count(pending, born=False, dies=False)
         return batch or None
 
     def take_due(self, bytes_max: int, now_ns: int) -> list[Change] | Mark | None:
@@ -199,7 +221,12 @@ class Ledger:
         queue[key] = pending
         if isinstance(pending, _Pending):
             self.births += pending.born
-            self.deaths += pending.entry is None
+            self.deaths += pending.dies
+
+    def _count(self, pending: _Pending, *, born: bool, dies: bool) -> None:
+        self.births += born - pending.born
+        self.deaths += dies - pending.dies
+        pending.born, pending.dies = born, dies
 
 
 def _prompt(entry: flow.Entry) -> bool:

@@ -94,6 +94,13 @@ class Mirror:
             self._unseen.discard(entry.key)
         return held is None or held >> _STABLE_AT != flow.stable(entry) or held & _S_MASK <= now_s
 
+    def counts(self, entry: flow.Entry) -> bool:
+        """Say whether a passive node is to know the entry: it survives, or its peer counts it.
+
+        A peer from before closed connections were told once (`greeting.LAST_MINOR`) does.
+        """
+        return self.scope.survives(entry) or (entry.over and entry.key in self)
+
     def doubts(self, entry: flow.Entry) -> bool:
         """Say whether another connection is held with this original; a survey has then seen none.
 

@@ -38,10 +38,11 @@ _COMMON_EXTRAS = (
 )  # fmt: skip
 
 
-def creation(entry: Entry, *, plain: bool = False) -> bytes:
+def creation(entry: Entry, *, plain: bool = False, last: bool = False) -> bytes:
     """Return the attributes that create the entry; `plain` leaves helper and master out.
 
-    A helper that is not loaded here, or a master that is not known here, would be refused.
+    The `last` word on a closed connection makes an entry that ends soon. A helper that is not
+    loaded here, or a master that is not known here, would be refused.
     """
     record, split, tuples = entry.record, entry.split, entry.tuples
     fields = {} if len(record) <= entry.extras else entry.fields
@@ -50,7 +51,7 @@ def creation(entry: Entry, *, plain: bool = False) -> bytes:
     if not translation and entry.status & (flow.SRC_NAT_DONE | flow.DST_NAT_DONE):
         # An empty nest: the rules here shall not translate what was not translated there.
         translation = tlv.nest(flow.NAT_SRC)
-    out = record[:split] + inverse + translation + _common(entry, fields, with_status=True)
+    out = record[:split] + inverse + translation + _common(entry, fields, True, last)
     if not plain:
         if flow.MASTER in fields:
             out += tlv.nest(flow.MASTER, fields[flow.MASTER])
@@ -69,13 +70,13 @@ def helper(entry: Entry) -> bytes:
     return b"" if name is None else tlv.nest(flow.HELP, tlv.attribute(1, name))
 
 
-def update(entry: Entry, *, with_status: bool = True) -> bytes:
+def update(entry: Entry, *, with_status: bool = True, last: bool = False) -> bytes:
     """Return the attributes that bring an entry that exists up to date.
 
     The kernel refuses status bits that would have to be taken away: then leave them out.
     """
     fields = {} if len(entry.record) <= entry.extras else entry.fields
-    return entry.record[: entry.split] + _common(entry, fields, with_status=with_status)
+    return entry.record[: entry.split] + _common(entry, fields, with_status, last)
 
 
 def loosening(entry: Entry) -> bytes | None:
@@ -120,9 +121,10 @@ def reply_key(entry: Entry) -> bytes:
     return entry.record[entry.split : entry.tuples] + entry.key[entry.split :]
 
 
-def _common(entry: Entry, fields: dict[int, bytes], *, with_status: bool) -> bytes:
+def _common(entry: Entry, fields: dict[int, bytes], with_status: bool, last: bool) -> bytes:
     record, tuples = entry.record, entry.tuples
-    out = _TIMEOUT_HEADER + flow.copy_timeout_s(entry).to_bytes(4, "big")
+    timeout_s = flow.COPY_LAST_S if last else flow.copy_timeout_s(entry)
+    out = _TIMEOUT_HEADER + timeout_s.to_bytes(4, "big")
     mark = fields.get(flow.MARK)
     out += _NO_MARK if mark is None else tlv.attribute(flow.MARK, mark)
     if with_status:

@@ -3,7 +3,8 @@
 
 Both sides enter: the active to choose what it sends, the passive to choose what a sweep may remove.
 A connection of a node's own addresses dies with that node, so it is neither sent nor swept: that
-is the nodes' local traffic, the agent's own, and what was masqueraded to an own address.
+is the nodes' local traffic, the agent's own, and what was masqueraded to an own address. A TCP
+connection that is closed is sent once more and then left to itself on both nodes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from amaranten_ha.core.flow import TCP, UNSAID, Entry, TcpState
 
 KNOWN_MAX = 65_536
 _IPV6_LOOPBACK = bytes(15) + b"\x01"
-_FIRST, _LAST = TcpState.ESTABLISHED, TcpState.CLOSE
+_FIRST, _LAST = TcpState.ESTABLISHED, TcpState.LAST_ACK
 
 
 class Scope:
@@ -31,6 +32,13 @@ class Scope:
         """
         if entry.protocol == TCP and not (_FIRST <= entry.state <= _LAST or entry.state == UNSAID):
             return False
+        return self._all_move(entry)
+
+    def belongs(self, entry: Entry) -> bool:
+        """Say whether a copy may hold the entry: one that survives, or a closed one."""
+        return self.survives(entry) or (entry.over and self._all_move(entry))
+
+    def _all_move(self, entry: Entry) -> bool:
         known = self._known
         for address in entry.addresses:
             moves = known.get(address)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum
 
-from amaranten_ha.core import digest, flow, stream
+from amaranten_ha.core import digest, flow, greeting, stream
 from amaranten_ha.core.census import Census
 from amaranten_ha.core.errors import PeerError
 from amaranten_ha.core.ledger import Ledger, Mark, MarkKind
@@ -53,6 +53,8 @@ class Source:
         self.alone = False
         """This node is active: what begins while nobody is told is remembered in `born`."""
         self.born: dict[bytes, None] = {}
+        self.minor = greeting.MINOR
+        """The minor version of replication that the peer understands."""
         self.malformed = 0
         self.changes = 0
         """How many changes the peer was told."""
@@ -114,24 +116,43 @@ class Source:
         # The kernel finds an entry by either direction: another one may answer.
         if entry is None or entry.key != key:
             self.gone(key, now_ns)
-        elif self.mirror.scope.survives(entry) and entry.state != flow.UNSAID:
+        elif self._counts(entry) and entry.state != flow.UNSAID:
             self._tell(entry, now_ns, whole=True)
         else:
-            self.gone(key, now_ns)
+            self._closed(entry, now_ns)
 
     def adopted(self, entry: flow.Entry, now_ns: int) -> None:
         """An entry of the node that yielded is in the own kernel now."""
         self._tell(entry, now_ns)
 
+    def _counts(self, entry: flow.Entry) -> bool:
+        """Say whether the mirror is to know the entry."""
+        return self.mirror.scope.survives(entry) if self.alone else self.mirror.counts(entry)
+
     def _changed(self, entry: flow.Entry, now_ns: int) -> bytes | None:
         if not self.mirror.scope.survives(entry):
-            if entry.protocol == flow.TCP:
+            if entry.over:
+                self._closed(entry, now_ns)
+            elif entry.protocol == flow.TCP:
                 self.mirror.put_aside(entry, now_ns // S_NS)
             return None
         if entry.state == flow.UNSAID:
             return entry.key
         self._tell(self.mirror.complete(entry, now_ns // S_NS), now_ns)
         return None
+
+    def _closed(self, entry: flow.Entry, now_ns: int) -> None:
+        """Take in an entry that does not survive any more: what a reset leaves says nothing.
+
+        Of what both sides have closed, data and the last segment may still be on their way, or be
+        sent again: the tracker does not look at what the last acknowledgement says.
+        """
+        told = self.sending and self.minor >= greeting.LAST_MINOR
+        closed = entry.state == flow.TcpState.TIME_WAIT and self.mirror.scope.belongs(entry)
+        if told and closed:
+            self.ledger.last(entry, now_ns, known=self.mirror.forget(entry.key))
+        else:
+            self.gone(entry.key, now_ns)
 
     def _tell(self, entry: flow.Entry, now_ns: int, *, whole: bool = False) -> None:
         known = self.mirror.note(entry, now_ns // S_NS, whole=whole) is not Known.NOT
@@ -171,8 +192,9 @@ class Source:
         for attributes in entries:
             try:
                 entry = flow.parse(attributes)
-                if not self.mirror.scope.survives(entry):
-                    self.census.add(entry, self.mirror.scope)
+                if not self._counts(entry):
+                    if not entry.over:
+                        self.census.add(entry, self.mirror.scope)
                     continue
                 if not (self.mirror.due(entry, now_ns // S_NS) or everything):
                     continue

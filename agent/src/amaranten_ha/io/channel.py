@@ -61,7 +61,7 @@ class _Session:
         self._squeezer: Squeezer | None = None
         self._unsqueezer: Unsqueezer | None = None
         self._sealed = self._opened = 0
-        self.sent = self.received = self.saved = 0
+        self.sent = self.received = self.saved = self.minor = 0
 
     @property
     def congested(self) -> bool:
@@ -119,7 +119,8 @@ class _Session:
         seal, unseal = greeting.session_keys(ring, self.own, self.other)
         self._seal, self._open = AESGCM(seal), AESGCM(unseal)
         self._frames.bytes_max = greeting.RECORD_BYTES_MAX
-        if min(self.own.minor, self.other.minor) >= greeting.COMPRESSING_MINOR:
+        self.minor = min(self.own.minor, self.other.minor)
+        if self.minor >= greeting.COMPRESSING_MINOR:
             self._squeezer = Squeezer()
             self._unsqueezer = Unsqueezer(greeting.RECORD_BYTES_MAX)
         self.send(stream.encode(first))
@@ -156,8 +157,9 @@ class Channel:
         self._candidates: list[_Session] = []
         self._current: _Session | None = None
         self._next_try_ns = 0
-        self.session = 0
-        """Grows with every session that was proved; the peer may have forgotten everything."""
+        self.session = self.minor = 0
+        """The first grows with every session that was proved; the peer may have forgotten
+        everything. The other is what both sides speak in it."""
         self._bytes_sent = self._bytes_received = self._bytes_saved = 0
         self._trouble = "the peer was not reached yet"
         self._refusal = ""
@@ -366,7 +368,7 @@ class Channel:
         if self._connects:
             self._links = {}
         self._ways.proved(session.path)
-        self.session += 1
+        self.session, self.minor = self.session + 1, session.minor
         self._refusal_until_ns = 0
 
     def _drop(self, session: _Session, trouble: str, retry_ns: int) -> None:

@@ -3,8 +3,9 @@
 
 `sync` enters once a turn and gets bytes; what they mean is `core.flow`'s business. A filter on the
 socket drops in the kernel, before it costs buffer or time, what our own changes cause (nothing
-echoes) and the noise of half-open TCP connections, which are not replicated. Events are read many
-at a time. Nothing in here decides.
+echoes) and the noise of TCP connections that are not replicated: what half-open ones say, and the
+end of those that had said before that they are closed. Events are read many at a time. Nothing in
+here decides.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class Events:
 
 _LOAD_WORD, _LOAD_BYTE, _LOAD_BYTE_AT_X = 0x20, 0x30, 0x50
 _LOAD, _LOAD_X, _A_TO_X = 0x00, 0x01, 0x07
-_IF_EQUAL, _IF_GREATER, _RETURN = 0x15, 0x25, 0x06
+_IF_EQUAL, _IF_GREATER, _IF_ANY_BIT, _RETURN = 0x15, 0x25, 0x45, 0x06
 _NLATTR, _NLATTR_NEST = 0xFFFFF000 + 12, 0xFFFFF000 + 16
 """SKF_AD_NLATTR and _NEST: A is where to begin, X the type; A becomes where it is, 0 if nowhere."""
 _RARE = (flow.HELP, flow.MASTER, flow.LABELS, flow.SYNPROXY)
@@ -172,7 +173,18 @@ def _filter(port: int, *, half_open: bool) -> bytes:
         (_A_TO_X, 0, "", ""),
         (_LOAD_BYTE_AT_X, 4, "", ""),
         (_IF_GREATER, flow.TcpState.CLOSE, "half", ""),
-        (_IF_GREATER, flow.TcpState.ESTABLISHED - 1, "keep", ""),
+        (_IF_GREATER, flow.TcpState.LAST_ACK, "closed", ""),
+        (_IF_GREATER, flow.TcpState.ESTABLISHED - 1, "keep", "half"),
+    ]
+    closed = len(lines)
+    lines += [
+        (_LOAD_BYTE, _TYPE_AT, "", ""),
+        (_IF_EQUAL, _GONE, "", "keep"),
+        # A reset removes what nobody has answered without saying before that it is closed.
+        *_find(_NLATTR, BODY_BYTES, flow.STATUS, "keep"),
+        (_A_TO_X, 0, "", ""),
+        (_LOAD_BYTE_AT_X, 7, "", ""),
+        (_IF_ANY_BIT, flow.SEEN_REPLY, "drop", "keep"),
     ]
     half = len(lines)
     for kind in _RARE:
@@ -180,7 +192,7 @@ def _filter(port: int, *, half_open: bool) -> bytes:
         lines.append((_IF_EQUAL, 0, "", "keep"))
     drop = len(lines)
     lines += [(_RETURN, 0, "", ""), (_RETURN, 0xFFFFFFFF, "", "")]
-    targets = {"half": half, "drop": drop, "keep": drop + 1}
+    targets = {"closed": closed, "half": half, "drop": drop, "keep": drop + 1}
     return b"".join(
         struct.pack(
             "HBBI", code, *(targets[to] - at - 1 if to else 0 for to in (so, not_so)), value
