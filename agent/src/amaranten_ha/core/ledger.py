@@ -149,6 +149,7 @@ class Ledger:
         self._count(pending, born=False, dies=dies)
         if dies:
             pending.op, pending.entry = Op.DELETE, None
+            self._may_wait(key, pending, now_ns)
         else:
             del queue[key]
 
@@ -162,6 +163,14 @@ class Ledger:
         dies = not pending.born and (known or pending.dies)
         pending.op, pending.entry = Op.LAST, said
         self._count(pending, born=False, dies=dies)
+        self._may_wait(entry.key, pending, now_ns)
+
+    def _may_wait(self, key: bytes, pending: _Pending, now_ns: int) -> None:
+        """What has ended meanwhile is patient, unless a mark waits for it."""
+        if key in self._prompt and not any(kind.value in self._prompt for kind in MarkKind):
+            del self._prompt[key]
+            pending.since_ns = now_ns
+            self._patient[key] = pending
 
     def _queue_of(self, key: bytes) -> OrderedDict[bytes, Any]:
         return self._patient if key in self._patient else self._prompt
