@@ -178,6 +178,30 @@ def test_patience_grows_with_the_crowd_and_is_bounded() -> None:
     assert ledger.take_due(10_000, HOLD_LOADED_NS) is not None
 
 
+def test_what_is_patient_goes_together() -> None:
+    """One that is due takes along what has waited for half as long; not one each turn."""
+    ledger = Ledger()
+    gap_ns = HOLD_LOADED_NS // (2 * CROWD)
+    for number in range(2 * CROWD):
+        ledger.delete(flow.parse(tcp_entry(sport=number + 1)).key, number * gap_ns)
+    taken = ledger.take_due(1 << 20, HOLD_LOADED_NS)
+    assert isinstance(taken, list) and len(taken) == CROWD + 1
+    assert (ledger.due_ns or 0) > HOLD_LOADED_NS + HOLD_LOADED_NS // 3
+
+
+def test_what_has_ended_meanwhile_may_wait_unless_a_mark_waits_for_it() -> None:
+    for marked in (False, True):
+        ledger = Ledger()
+        for number in range(2):
+            ledger.upsert(at(number, 3), 0, known=True)
+        if marked:
+            ledger.mark(MarkKind.BARRIER, 1, 0)
+        ledger.delete(KEYS[0], 1)
+        ledger.last(at(1, 7), 1, known=True)
+        taken = ledger.take(100_000, -1)
+        assert taken == ([(Op.DELETE, KEYS[0]), (Op.LAST, at(1, 7).record)] if marked else None)
+
+
 def test_a_mark_waits_for_the_patient_too() -> None:
     ledger = Ledger()
     ledger.delete(KEYS[0], 5)

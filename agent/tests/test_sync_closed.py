@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 from sync_netns import Talk, tcp, wait_for
-from sync_pair import SERVER, Node, Pair
+from sync_pair import SERVER, SHARED_WAN, Node, Pair
 
 from amaranten_ha.core import flow
 
@@ -103,3 +103,26 @@ def test_a_reset_leaves_no_copy(pair: Pair) -> None:
     wait_for(lambda: states(pair.a) == ["CLOSE"], 5, "it is closed")
     wait_for(lambda: states(pair.b) == [], 5, "its copy is removed")
     talk.far.close()
+
+
+def test_the_last_word_harms_nobody_who_has_its_port_by_now(pair: Pair) -> None:
+    """Where ports are short the kernel removes a closed connection to give its port away."""
+    snat = f"iifname lan oifname wan tcp dport {PORT} snat ip to {SHARED_WAN}:20000"
+    for node in (pair.a, pair.b):
+        node.run("nft", "insert", "rule", "inet", "fw", "after", *snat.split())
+    with pair.a.still():  # what it hears, it hears together
+        first = tcp(pair.client, pair.server, SERVER, SERVER, PORT, sport=7001)
+        for near, far in ((first.near, first.far), (first.far, first.near)):
+            near.shutdown(socket.SHUT_WR)
+            assert far.recv(1) == b""
+        first.close()
+        wait_for(lambda: states(pair.a) == ["TIME_WAIT"], 5, "it is closed")
+        pair.a.run("conntrack", "-D", "-p", "tcp", "--sport", "7001")
+        second = tcp(pair.client, pair.server, SERVER, SERVER, PORT, sport=7002)
+    pair.settle()
+    # Less than until the next survey of the passive, which would see that it lacks one.
+    wait_for(lambda: states(pair.b) == ["ESTABLISHED"], 5, "the living one is copied")
+    pair.roles("passive", "active", 2)
+    pair.activate(pair.b)
+    assert second.exchange()
+    second.close()

@@ -282,7 +282,7 @@ def test_a_connection_that_was_born_and_closed_meanwhile_is_told_once() -> None:
         source.hear(False, attributes, MS_NS)
     for attributes in (tcp_entry(3), tcp_entry(3, 8)):  # a reset leaves nothing
         source.hear(False, attributes, MS_NS)
-    assert ops(source) == [Op.LAST, Op.LAST]
+    assert ops(source, S_NS) == [Op.LAST, Op.LAST]
     assert len(source.mirror) == source.told == 0
 
 

@@ -7,6 +7,7 @@ it is quiet again the tables are equal, or what is missing is counted with its r
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sync_played import QUEUE_MAX, Kernel, Pair
@@ -221,6 +222,23 @@ def test_ports_that_are_used_anew_through_the_other_node_are_translated_anew_at_
         pair.turn()
     assert pair.passive.copy.complete
     assert pair.passive.kernel.survivable == pair.active.kernel.survivable
+    assert not pair.passive.copy.refused
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told before", "closed at once"])
+def test_the_last_word_harms_nobody_who_has_its_port_by_now(told: bool) -> None:
+    """Where ports are short the kernel removes a closed connection for the next one: unheard."""
+    pair = Pair()
+    pair.quiet(1)
+    if told:
+        pair.active.kernel.becomes(tcp_entry(1))
+        pair.quiet(1)
+    pair.active.kernel.becomes(tcp_entry(1, 7))
+    pair.active.kernel.becomes(tcp_entry(8, port=2))
+    for turn in range(40):
+        pair.turn()
+        settled = pair.passive.kernel.survivable == pair.active.kernel.survivable
+        assert settled or turn < 2
     assert not pair.passive.copy.refused
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,15 @@ class Attendant:
         self._job: _Job | None = None
         self._numbers = 0
 
-    def turn(self, now_ns: int, role: Role, detail: Callable[[], dict[str, Any]]) -> None:
+    def turn(
+        self,
+        now_ns: int,
+        ready: Container[int],
+        role: Role,
+        detail: Callable[[], dict[str, Any]],
+    ) -> None:
         """Answer everybody who has asked something, and go on with the job."""
-        client = self._desk.accept(len(self._clients))
-        if client:
+        if self._desk.fileno() in ready and (client := self._desk.accept(len(self._clients))):
             self._clients.append(client)
             self._epoll.register(client.fileno(), select.EPOLLIN)
         for client in self._clients:

@@ -132,7 +132,7 @@ class Sync:
         if tick or self._channel.fileno() in ready:
             self._hear_peer(now_ns)
         self._walk(now_ns)
-        self._attendant.turn(now_ns, self._role, self._detail)
+        self._attendant.turn(now_ns, ready, self._role, self._detail)
         self._tell_peer(now_ns)
         self._tell_heart(now_ns)
 

@@ -143,7 +143,9 @@ class Copy:
             return []
         instead = second_way(command, code)
         if command.last:
-            return instead
+            # What holds its translated reply may be a living one, told before this patient word:
+            # nothing is put out of the way of what is closed.
+            return [each for each in instead if each.verb is not Verb.EVICT]
         if instead:
             if command.verb in (Verb.CREATE, Verb.UPDATE_HELPER) and code == errno.EOPNOTSUPP:
                 self.helpless.add(command.key)
@@ -194,9 +196,9 @@ class Copy:
         except PeerError:
             self.refused["a record that cannot be read"] += 1
             return []
-        known = self.mirror.note(entry, now_ns // S_NS, whole=op is Op.REPLACE)
         if op is Op.LAST:
-            return self._last(entry, known)
+            return self._last(entry)
+        known = self.mirror.note(entry, now_ns // S_NS, whole=op is Op.REPLACE)
         if self._marks is not None:
             self._marks.add(entry.key)
         if known is Known.NOT:
@@ -211,9 +213,11 @@ class Copy:
             return [Command(Verb.UPDATE_HELPER, entry.key, entry)]
         return [Command(Verb.UPDATE, entry.key, entry)]
 
-    def _last(self, entry: flow.Entry, known: Known) -> list[Command]:
+    def _last(self, entry: flow.Entry) -> list[Command]:
         """A connection is closed: its copy may be needed for a moment, and is counted no more."""
-        self.mirror.forget(entry.key)
+        known = self.mirror.let_go(entry)
+        if self._marks is not None:
+            self._marks.add(entry.key)
         self.helpless.discard(entry.key)
         if known is Known.SAME:
             return [Command(Verb.UPDATE, entry.key, entry, last=True)]

@@ -209,11 +209,15 @@ class Ledger:
         return batch or None
 
     def take_due(self, bytes_max: int, now_ns: int) -> list[Change] | Mark | None:
-        """Take what has waited long enough."""
+        """Take what has waited long enough, once something has.
+
+        What is patient goes when it has waited for half as long: else every turn would find some
+        that is due just now, and send a small batch.
+        """
         due_ns = self.due_ns
         if due_ns is None or now_ns < due_ns:
             return None
-        return self.take(bytes_max, now_ns - self._patience_ns)
+        return self.take(bytes_max, now_ns - self._patience_ns // 2)
 
     def clear(self) -> None:
         """Forget everything: the peer is away, or a bulk will say it all."""

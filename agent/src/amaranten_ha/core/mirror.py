@@ -127,6 +127,15 @@ class Mirror:
         self.sums.values[at] -= digest.weight(_checksum(before >> _STABLE_AT))
         return True
 
+    def let_go(self, entry: flow.Entry) -> Known:
+        """Forget the connection that is held with an entry's original; say which one it was."""
+        held = self._buckets[digest.bucket(entry.key)].get(entry.key)
+        self.forget(entry.key)
+        if held is None:
+            return Known.NOT
+        same = held >> _S_BITS & _TRANSLATION_MASK == flow.translation(entry)
+        return Known.SAME if same else Known.OTHER
+
     def listed(self, bucket: int) -> dict[bytes, int]:
         """Return the entries of one bucket: key -> checksum of what makes the entry what it is."""
         return {key: _checksum(held >> _STABLE_AT) for key, held in self._buckets[bucket].items()}

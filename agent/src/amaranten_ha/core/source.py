@@ -150,7 +150,8 @@ class Source:
         told = self.sending and self.minor >= greeting.LAST_MINOR
         closed = entry.state == flow.TcpState.TIME_WAIT and self.mirror.scope.belongs(entry)
         if told and closed:
-            self.ledger.last(entry, now_ns, known=self.mirror.forget(entry.key))
+            whole = self.mirror.complete(entry, now_ns // S_NS)
+            self.ledger.last(whole, now_ns, known=self.mirror.forget(entry.key))
         else:
             self.gone(entry.key, now_ns)
 
