@@ -84,7 +84,7 @@ def dropped() -> int:
 
 def test_an_upgrade_and_its_way_back(pair: Lab, tmp_path: Path) -> None:
     steps.ready(pair)
-    newer, here = other_version(tmp_path / "newer", "0.2.0", "1, 2"), versions(pair)
+    newer, here = other_version(tmp_path / "newer", "0.2.0", "1, 3"), versions(pair)
 
     def ended(root: Path, **options: int) -> Run:
         run = play(pair, "upgrade", root=root, **options)

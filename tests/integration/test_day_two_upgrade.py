@@ -99,7 +99,7 @@ def working(lab: Lab) -> None:
 @pytest.fixture
 def newer(tmp_path: Path) -> Path:
     """The next version, with another minor version of the replication's protocol."""
-    return other_version(tmp_path / "newer", "0.2.0", "1, 2")
+    return other_version(tmp_path / "newer", "0.2.0", "1, 3")
 
 
 def test_an_upgrade_loses_nothing_wherever_it_is_interrupted_and_back(
