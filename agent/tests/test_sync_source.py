@@ -240,6 +240,9 @@ def test_many_events_of_one_connection_are_one() -> None:
     events = [(False, tcp_entry(1, state)) for state in (3, 4, 5, 6, 7)]
     assert condense(events) == [(False, tcp_entry(1, 7))]
     assert condense([*events, (True, tcp_entry(1, 7))]) == [(True, tcp_entry(1, 7))]
+    # What follows one that was closed is another, and has nothing of it (such as a label).
+    lives = [(False, tcp_entry(1, state)) for state in (3, 7, 3, 4)]
+    assert condense(lives) == [lives[1], lives[3]]
     # A reset is as good as the end, for both families.
     assert condense([*events, (False, tcp_entry(1, 8))]) == [(True, tcp_entry(1, 8))]
     six = direction("fd00::9", "fd01::7", flow.TCP, 1, 2)

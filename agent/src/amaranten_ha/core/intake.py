@@ -4,7 +4,8 @@
 `sync` enters with what one turn has heard. An event of the usual shape says everything that
 matters of its connection, so a later one makes it superfluous; what says more (marks, labels, a
 helper) is never left out. A TCP connection that was reset is as good as gone: what was heard of it
-before is superfluous, too. No other meaning is read in here.
+before is superfluous, too; and what follows one that was closed is another connection. No other
+meaning is read in here.
 """
 
 from __future__ import annotations
@@ -29,22 +30,23 @@ def condense(events: Sequence[Heard]) -> list[Heard]:
         gone, attributes = event
         head = attributes[:12]
         if head == orig4 and attributes[104:108] == number:
-            key = attributes[:52]
+            key, state_at = attributes[:52], _STATE4_AT
             tcp = attributes[32] == flow.TCP
             usual = len(attributes) == (176 if tcp else 128)
-            reset = tcp and usual and attributes[_STATE4_AT] == flow.TcpState.CLOSE
         elif head == orig6 and attributes[152:156] == number:
-            key = attributes[:76]
+            key, state_at = attributes[:76], _STATE6_AT
             tcp = attributes[56] == flow.TCP
             usual = len(attributes) == (224 if tcp else 176)
-            reset = tcp and usual and attributes[_STATE6_AT] == flow.TcpState.CLOSE
         else:
             kept.append(event)
             continue
-        if gone or reset:
+        if gone or (tcp and usual and attributes[state_at] == flow.TcpState.CLOSE):
             newest.pop(key, None)
             kept.append((True, attributes))
         elif usual:
+            before = newest.get(key)
+            if tcp and before is not None and before[1][state_at] == flow.TcpState.TIME_WAIT:
+                kept.append(before)
             newest[key] = event
         else:
             before = newest.pop(key, None)
