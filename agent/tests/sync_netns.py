@@ -115,6 +115,12 @@ class Talk:
             return False
         return True
 
+    def finish(self) -> None:
+        """Close both directions in order, the far end's first, so the near port is free again."""
+        for one, other in ((self.far, self.near), (self.near, self.far)):
+            one.shutdown(socket.SHUT_WR)
+            assert other.recv(1) == b""
+
     def close(self) -> None:
         """Cut both ends off, so that nothing of this connection is sent in a later test."""
         for end in (self.near, self.far):

@@ -180,6 +180,11 @@ class Node(Namespace):
         lines = [line for line in self.entries() if " dport=" in line]
         return [line for line in lines if int(line.split(" dport=")[1].split()[0]) in ports]
 
+    def translate_to(self, port: int, *, of: int) -> None:
+        """From now on give new connections to the port `of` this one."""
+        rule = f"iifname lan oifname wan tcp dport {of} snat ip to {SHARED_WAN}:{port}"
+        self.run("nft", "insert", "rule", "inet", "fw", "after", *rule.split())
+
     def leaked(self) -> int:
         """How many packets left towards the server without being translated."""
         text = self.run("nft", "list", "chain", "inet", "fw", "leak")

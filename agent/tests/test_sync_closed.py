@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 from sync_netns import Talk, tcp, wait_for
-from sync_pair import SERVER, SHARED_WAN, Node, Pair
+from sync_pair import SERVER, Node, Pair
 
 from amaranten_ha.core import flow
 
@@ -81,9 +81,7 @@ def test_the_copy_is_counted_by_nobody_and_ends_by_itself(pair: Pair) -> None:
     talk = tcp(pair.client, pair.server, SERVER, SERVER, PORT)
     assert talk.exchange()
     pair.settle()
-    for near, far in ((talk.near, talk.far), (talk.far, talk.near)):
-        near.shutdown(socket.SHUT_WR)
-        assert far.recv(1) == b""
+    talk.finish()
     talk.close()
     wait_for(lambda: states(pair.a) == states(pair.b) == ["TIME_WAIT"], 5, "closed on both")
     pair.b.wait_report(entries=0)
@@ -107,14 +105,11 @@ def test_a_reset_leaves_no_copy(pair: Pair) -> None:
 
 def test_the_last_word_harms_nobody_who_has_its_port_by_now(pair: Pair) -> None:
     """Where ports are short the kernel removes a closed connection to give its port away."""
-    snat = f"iifname lan oifname wan tcp dport {PORT} snat ip to {SHARED_WAN}:20000"
     for node in (pair.a, pair.b):
-        node.run("nft", "insert", "rule", "inet", "fw", "after", *snat.split())
+        node.translate_to(20000, of=PORT)
     with pair.a.still():  # what it hears, it hears together
         first = tcp(pair.client, pair.server, SERVER, SERVER, PORT, sport=7001)
-        for near, far in ((first.near, first.far), (first.far, first.near)):
-            near.shutdown(socket.SHUT_WR)
-            assert far.recv(1) == b""
+        first.finish()
         first.close()
         wait_for(lambda: states(pair.a) == ["TIME_WAIT"], 5, "it is closed")
         pair.a.run("conntrack", "-D", "-p", "tcp", "--sport", "7001")

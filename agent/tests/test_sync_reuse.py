@@ -8,7 +8,6 @@ again, so a copy whose original is held already has to be made anew; `conntrack`
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -30,20 +29,6 @@ def talks() -> Iterator[list[Talk]]:
 
 def begin(pair: Pair) -> Talk:
     return tcp(pair.client, pair.server, SERVER, SERVER, PORT, sport=SPORT)
-
-
-def end(talk: Talk) -> None:
-    """Close both directions in order: the active keeps the entry for two minutes, the copy 10 s."""
-    talk.far.shutdown(socket.SHUT_WR)
-    assert talk.near.recv(1) == b""
-    talk.near.close()
-    assert talk.far.recv(1) == b""
-
-
-def translate_otherwise(node: Node) -> None:
-    """From now on this node gives the test's connections another port."""
-    rule = f"iifname lan oifname wan tcp dport {PORT} snat ip to {SHARED_WAN}:{OTHER_PORT}"
-    node.run("nft", "insert", "rule", "inet", "fw", "after", *rule.split())
 
 
 def held(node: Node) -> list[tuple[str, list[str]]]:
@@ -69,13 +54,13 @@ def is_a_copy(passive: Node, active: Node) -> None:
 def test_ports_that_are_used_anew_through_the_other_node(pair: Pair, talks: list[Talk]) -> None:
     talks.append(begin(pair))
     pair.settle()
-    end(talks[0])
+    talks[0].finish()
     wait_for(
         lambda: [each[0] for node in (pair.a, pair.b) for each in held(node)] == ["TIME_WAIT"] * 2,
         5,
         "closed on both",
     )
-    translate_otherwise(pair.b)
+    pair.b.translate_to(OTHER_PORT, of=PORT)
     pair.b.heart.role("active", 2)
     pair.activate(pair.b)
     talks.append(begin(pair))
@@ -89,32 +74,28 @@ def test_ports_that_are_used_anew_through_the_other_node(pair: Pair, talks: list
     assert talks[1].exchange()
 
 
-def test_a_half_open_connection_in_the_way(pair: Pair, talks: list[Talk]) -> None:
-    """Half-open ones are told to nobody, so the service does not know that it is there."""
+def begin_with_another_in_the_way(pair: Pair, talks: list[Talk], *, sport: int, port: int) -> None:
+    """B holds a half-open one, of which nobody tells, from `sport` and translated to `port`."""
     pair.b.run(
         "conntrack", "-I", "-p", "tcp", "--state", "SYN_SENT", "-t", "100",
-        "-s", CLIENT, "-d", SERVER, "--sport", str(SPORT), "--dport", str(PORT),
-        "-r", SERVER, "-q", SHARED_WAN, "--reply-port-src", str(PORT), "--reply-port-dst", "9999",
+        "-s", CLIENT, "-d", SERVER, "--sport", str(sport), "--dport", str(PORT),
+        "-r", SERVER, "-q", SHARED_WAN, "--reply-port-src", str(PORT),
+        "--reply-port-dst", str(port),
     )  # fmt: skip
     assert [each[0] for each in held(pair.b)] == ["SYN_SENT"]
-    translate_otherwise(pair.a)
+    pair.a.translate_to(OTHER_PORT, of=PORT)
     talks.append(begin(pair))
     pair.settle()
     is_a_copy(pair.b, pair.a)
+
+
+def test_a_half_open_connection_in_the_way(pair: Pair, talks: list[Talk]) -> None:
+    """Half-open ones are told to nobody, so the service does not know that it is there."""
+    begin_with_another_in_the_way(pair, talks, sport=SPORT, port=9999)
     pair.roles("passive", "active", 2)
     pair.activate(pair.b)
     assert talks[0].exchange()
 
 
 def test_another_connection_that_holds_the_translation(pair: Pair, talks: list[Talk]) -> None:
-    pair.b.run(
-        "conntrack", "-I", "-p", "tcp", "--state", "SYN_SENT", "-t", "100",
-        "-s", CLIENT, "-d", SERVER, "--sport", "7777", "--dport", str(PORT),
-        "-r", SERVER, "-q", SHARED_WAN, "--reply-port-src", str(PORT),
-        "--reply-port-dst", str(OTHER_PORT),
-    )  # fmt: skip
-    assert [each[0] for each in held(pair.b)] == ["SYN_SENT"]
-    translate_otherwise(pair.a)
-    talks.append(begin(pair))
-    pair.settle()
-    is_a_copy(pair.b, pair.a)
+    begin_with_another_in_the_way(pair, talks, sport=7777, port=OTHER_PORT)

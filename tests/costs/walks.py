@@ -14,20 +14,21 @@ from typing import Any
 from sync_netns import Namespace
 from sync_samples import direction, entry
 
-from amaranten_ha.core import flow, rewrite
-from amaranten_ha.io.netlink import CREATE_EXCLUSIVE, CT_NEW, Dump, Request, Table
+from amaranten_ha.core import flow
+from amaranten_ha.core.command import Command, Verb
+from amaranten_ha.io.netlink import Dump, Table
 
 ENTRIES = 200_000
 _AT_ONCE = 1_280
 _TRACKS = "table inet fw { chain in { type filter hook input priority 0; ct state invalid; }; }"
 
 
-def _creation(number: int) -> Request:
+def _creation(number: int) -> Command:
     inside = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
     there = direction(inside, "198.51.100.7", 17, 1024, 53)
     back = direction("198.51.100.7", inside, 17, 53, 1024)
     wanted = flow.parse(entry(there, back, status=0x188, timeout=600))
-    return Request(CT_NEW, CREATE_EXCLUSIVE, wanted.family, rewrite.creation(wanted))
+    return Command(Verb.CREATE, wanted.key, wanted)
 
 
 def _longest_ms(box: Namespace, walks: int) -> list[float]:
@@ -56,7 +57,7 @@ def pieces(walks: int) -> dict[str, Any]:
         with full.inside():
             table = Table()
         for start in range(0, ENTRIES, _AT_ONCE):
-            table.change([_creation(n) for n in range(start, min(start + _AT_ONCE, ENTRIES))])
+            table.apply([_creation(n) for n in range(start, min(start + _AT_ONCE, ENTRIES))])
         found["full"] = _longest_ms(full, walks)
         found["empty beside a full one"] = _longest_ms(empty, walks)
         return {"entries": ENTRIES, "longest_ms": found}

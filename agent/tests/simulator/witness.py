@@ -100,7 +100,7 @@ class Witness:
         if missed and not clocks_went_on:
             self.missed_ns = 0
         beat_ns, dead_ns = timing.beat_ms * MS_NS, timing.dead_ms * MS_NS
-        if not clocks_went_on or machine.now_ns - machine.planned_ns <= dead_ns // 2:
+        if not clocks_went_on or not _comes_late(machine):
             return
         lately = stood_ns - max(self.told_ns, self.answered_ns) < ONE_WAY_DEADS * dead_ns
         again = self._late_until_ns + 2 * beat_ns <= stood_ns
@@ -109,9 +109,9 @@ class Witness:
 
     def woke(self, machine: Machine) -> None:
         """Its heart takes a turn, late for whatever reason."""
-        timing = machine.plan.timing
-        if machine.now_ns - machine.planned_ns > timing.dead_ms * MS_NS // 2:
-            self._late_until_ns = self._world.now_ns + GRACE_BEATS * timing.beat_ms * MS_NS
+        if _comes_late(machine):
+            grace_ns = GRACE_BEATS * machine.plan.timing.beat_ms * MS_NS
+            self._late_until_ns = self._world.now_ns + grace_ns
 
     def drained(self, machine: Machine, arrival: Arrival) -> None:
         """Its heart takes a heartbeat out of the ring."""
@@ -138,3 +138,9 @@ class Witness:
         if reaches != self.reaches:
             self.reaches, self.reaches_since_ns = reaches, self._world.now_ns
             self.reaches_since_own_ns = machine.now_ns
+
+
+def _comes_late(machine: Machine) -> bool:
+    """By its own clock, and by half of `dead`."""
+    late_ns = machine.now_ns - machine.planned_ns
+    return late_ns > machine.plan.timing.dead_ms * MS_NS // 2

@@ -76,7 +76,7 @@ class Mirror:
             self._count += 1
             change = digest.weight(_checksum(stable))
         else:
-            same = before >> _S_BITS & _TRANSLATION_MASK == translation
+            same = _translation(before) == translation
             known = Known.SAME if same else Known.OTHER
             told = before >> _STABLE_AT
             if same and told > _FIRM_MASK and not whole and stable <= _FIRM_MASK:
@@ -107,7 +107,7 @@ class Mirror:
         A piece of a walk is older than the events that were heard before it is read.
         """
         held = self._buckets[digest.bucket(entry.key)].get(entry.key)
-        if held is None or held >> _S_BITS & _TRANSLATION_MASK == flow.translation(entry):
+        if held is None or _translation(held) == flow.translation(entry):
             return False
         if self._unseen is not None:
             self._unseen.add(entry.key)
@@ -133,8 +133,7 @@ class Mirror:
         self.forget(entry.key)
         if held is None:
             return Known.NOT
-        same = held >> _S_BITS & _TRANSLATION_MASK == flow.translation(entry)
-        return Known.SAME if same else Known.OTHER
+        return Known.SAME if _translation(held) == flow.translation(entry) else Known.OTHER
 
     def listed(self, bucket: int) -> dict[bytes, int]:
         """Return the entries of one bucket: key -> checksum of what makes the entry what it is."""
@@ -182,6 +181,10 @@ class Mirror:
     def end_survey(self) -> None:
         """The survey is over."""
         self._unseen = None
+
+
+def _translation(held: int) -> int:
+    return held >> _S_BITS & _TRANSLATION_MASK
 
 
 def _checksum(stable: int) -> int:
