@@ -71,7 +71,7 @@ class _Session:
     def waiting(self) -> bool:
         return bool(self._out)
 
-    def read(self, ring: KeyRing, first: stream.Message, now_ns: int) -> list[bytes]:
+    def read(self, ring: KeyRing, first: Callable[[], stream.State], now_ns: int) -> list[bytes]:
         """Return the messages that arrived; raises PeerError or OSError when it is over."""
         try:
             data = self.socket.recv(READ_BYTES)
@@ -81,14 +81,11 @@ class _Session:
             raise Closed
         self.heard_ns = now_ns
         self.received += len(data)
-        messages = []
         pending = self._frames.feed(data)
         if self.other is None and pending:
             self._greeted(pending.pop(0), ring, first)
             pending += self._frames.feed(b"")
-        for record in pending:
-            messages.append(self._unseal(record))
-        return messages
+        return [self._unseal(record) for record in pending]
 
     def send(self, message: bytes) -> None:
         """Seal a message and put it behind what is waiting."""
@@ -111,7 +108,7 @@ class _Session:
             self.sent += sent
             del self._out[:sent]
 
-    def _greeted(self, data: bytes, ring: KeyRing, first: stream.Message) -> None:
+    def _greeted(self, data: bytes, ring: KeyRing, first: Callable[[], stream.State]) -> None:
         self.other = greeting.read(data)
         refused = greeting.refusal(self.own, self.other)
         if refused:
@@ -123,7 +120,7 @@ class _Session:
         if self.minor >= greeting.COMPRESSING_MINOR:
             self._squeezer = Squeezer()
             self._unsqueezer = Unsqueezer(greeting.RECORD_BYTES_MAX)
-        self.send(stream.encode(first))
+        self.send(stream.encode(first()))
 
     def _unseal(self, record: bytes) -> bytes:
         assert self._open is not None and self.other is not None
@@ -214,8 +211,10 @@ class Channel:
     def turn(self, now_ns: int) -> list[stream.Message]:
         """Do what can be done without waiting; return the messages of the proved session."""
         self._open_ways(now_ns)
+        ready = dict(self._epoll.poll(0))
         for listener, path in self._listeners.items():
-            self._accept(listener, path, now_ns)
+            if listener.fileno() in ready:
+                self._accept(listener, path, now_ns)
         for candidate in list(self._candidates):
             messages = self._hear(candidate, now_ns)
             if candidate.proven and candidate in self._candidates:
@@ -330,7 +329,7 @@ class Channel:
 
         def work() -> None:
             session.flush()
-            for data in session.read(self._settings.keys, self._state(), now_ns):
+            for data in session.read(self._settings.keys, self._state, now_ns):
                 message = stream.decode(data)
                 if isinstance(message, stream.Paths):
                     self._told_of_ways(message, now_ns)
