@@ -201,7 +201,9 @@ class Pair:
             passive.survey(Survey.RENEWAL, now_ns)
             passive.copy.start()
         passive.copy.retry(now_ns)
-        self._back(standing.state(Role.PASSIVE, passive.source, passive.copy, now_ns))
+        self._back(
+            standing.state(Role.PASSIVE, passive.source, passive.copy, now_ns, repairing=False)
+        )
         for reply in passive.copy.replies:
             self._back(reply)
         passive.copy.replies.clear()

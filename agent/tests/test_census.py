@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import pytest
 from sync_samples import direction, entry, packed, tcp_entry, udp_entry
@@ -80,11 +81,13 @@ def test_without_a_replica_none_survives() -> None:
 
 
 def test_the_counts_travel_and_an_earlier_version_says_none() -> None:
-    told = stream.State(Role.ACTIVE, own=1, masquerade=2, half_open=3, helpless=4)
+    earlier = stream.State(Role.ACTIVE, own=1, masquerade=2, half_open=3, helpless=4)
+    told = replace(earlier, lag_entries=5, newborn=6, repairing=True)
     data = stream.encode(told)
     assert stream.decode(data) == told
-    shorter = stream.decode(data[:-16])
-    assert isinstance(shorter, stream.State) and shorter.masquerade == 0
+    assert stream.decode(data[:-12]) == earlier
+    assert stream.decode(data[:-28]) == stream.State(Role.ACTIVE)
+    assert stream.decode(data + b"more") == stream.decode(data)
 
 
 def test_a_copy_without_its_helper_is_counted_until_it_ends() -> None:

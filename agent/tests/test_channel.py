@@ -78,6 +78,18 @@ class Relay:
                 target.sendall(data)
         return False
 
+    def held_back(self) -> bytes:
+        """Take what the connecting side has said, and do not pass it on."""
+        source = self._lines[0][0]
+        source.setblocking(True)
+        data = source.recv(65536)
+        source.setblocking(False)
+        return data
+
+    def say(self, data: bytes) -> None:
+        """Say something to the listening side, as if the connecting one had."""
+        self._lines[0][1].sendall(data)
+
     def close(self) -> None:
         for source, _far, _heard in self._lines:
             source.close()
@@ -235,6 +247,31 @@ def test_a_recorded_session_opens_nothing(ends: Ends) -> None:
     ends.until(lambda: "wrong key" in ends.one.reason(ends.now_ns()), ends.one)
     assert ends.got[ends.one] == before
     line.close()
+
+
+@pytest.mark.parametrize("how", ["again", "later", "never", "altered"])
+def test_a_record_counts_once_in_its_place_and_as_it_was_sent(ends: Ends, how: str) -> None:
+    passing = Relay(ends.port)
+    ends.two = ends.exchange(ends.two, settings(2, passing.port))
+    ends.until(lambda: passing.turn() or ends.both_up())
+    ends.until(lambda: passing.turn() or len(ends.got[ends.one]) == 1)
+    sent = []
+    for number in (7, 8):
+        ends.two.send(stream.BarrierPassed(number))
+        ends.two.flush(ends.now_ns())
+        sent.append(passing.held_back())
+    first, second = sent
+    altered = first[:-1] + bytes([first[-1] ^ 1])
+    believed = [STATE]
+    if how == "again":
+        passing.say(first)
+        believed += [stream.BarrierPassed(7)]
+        ends.until(lambda: ends.got[ends.one] == believed, ends.one)
+    said = {"again": first, "later": second + first, "never": second, "altered": altered}
+    passing.say(said[how])
+    ends.until(lambda: "wrong key" in ends.one.reason(ends.now_ns()), ends.one)
+    assert ends.got[ends.one] == believed
+    passing.close()
 
 
 def test_a_stranger_does_not_push_the_peer_out(ends: Ends) -> None:

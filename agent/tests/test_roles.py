@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from simulator.story import Story
 
@@ -63,6 +65,30 @@ def test_power_loss_is_noticed_within_the_published_time(profile: str) -> None:
     assert world.machines[2].role is ACTIVE
     assert world.machines[2].heart.reason == "peer lost: machine"
     assert world.nobody_forwards_ns <= (PROFILES[profile].dead_ms + 1) * MS_NS
+
+
+def _dead_sync(world: Story) -> None:
+    world.machines[2].sync_down = 1
+
+
+def _no_copy(world: Story) -> None:
+    world.synced = False
+
+
+def _old_copy(world: Story) -> None:
+    world.lag_ns = 10_000 * MS_NS
+
+
+@pytest.mark.parametrize("spoil", [_dead_sync, _no_copy, _old_copy])
+def test_power_loss_waits_for_no_copy(world: Story, spoil: Callable[[Story], None]) -> None:
+    spoil(world)
+    world.run(1000)
+    assert world.machines[1].heart.hand_over_reasons(world.now_ns)  # a planned one would wait
+    world.begin()
+    world.power_off(1)
+    world.run(2 * world.timing.dead_ms)
+    assert world.machines[2].role is ACTIVE
+    assert world.nobody_forwards_ns <= (world.timing.dead_ms + 1) * MS_NS
 
 
 def test_the_one_that_comes_back_stays_passive(world: Story) -> None:

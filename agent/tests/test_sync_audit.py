@@ -7,6 +7,7 @@ asks over the service's own control socket as the operator's tool does.
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import time
@@ -18,6 +19,7 @@ from sync_netns import Talk, tcp, udp, wait_for
 from sync_pair import CLIENT, SERVER, Node, Pair
 from sync_samples import packed
 
+from amaranten_ha import replica_tool
 from amaranten_ha.core import flow, tlv
 from amaranten_ha.io.desk import ask
 from amaranten_ha.io.netlink import CT_NEW, Request, Table
@@ -120,6 +122,36 @@ def test_resync_copies_everything_anew(wired: Pair, talks: list[Talk], which: st
     said = answer(wired, node, "resync")
     assert said["ok"], said
     wired.b.wait_report(entries=len(talks))
+
+
+def test_the_operators_tool_says_the_same_in_words(
+    wired: Pair,
+    talks: list[Talk],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for node in (wired.a, wired.b):
+        monkeypatch.setattr(replica_tool, "SYNC_SOCKET_PATH", node.folder / "sync.sock")
+        same = f"{len(talks)} entries, both tables are the same"
+        assert replica_tool.deep() == (0, "OK", same)
+        assert replica_tool.resync(argparse.Namespace(json=False)) == 0
+        assert capsys.readouterr().out.startswith(f"{len(talks)} entries in ")
+        assert replica_tool.resync(argparse.Namespace(json=True)) == 0
+        assert json.loads(capsys.readouterr().out)["done"] is True
+    for _try in range(10):
+        spoil(wired.b, 17, 9)
+        code, word, text = replica_tool.deep()
+        if code:
+            break
+        time.sleep(0.3)  # the digest was faster
+    assert (code, word) == (1, "WARNING"), text
+    assert text.startswith(f"1 stale on the passive, of {len(talks)} entries; stale: udp"), text
+    wired.b.heart.role("starting", 1)
+    wired.b.wait_report(state="stale")
+    reason = "this node is starting: nothing is replicated"
+    assert replica_tool.deep() == (3, "UNKNOWN", reason)
+    assert replica_tool.resync(argparse.Namespace(json=False)) == 1
+    assert capsys.readouterr().err == f"refused: {reason}\n"
 
 
 def test_what_cannot_be_done_is_refused_with_its_reason(wired: Pair, talks: list[Talk]) -> None:

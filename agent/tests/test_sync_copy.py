@@ -8,14 +8,14 @@ import errno
 import pytest
 from sync_samples import direction, entry, packed, tcp_entry, udp_entry
 
-from amaranten_ha.core import flow, stream, tlv
+from amaranten_ha.core import digest, flow, stream, tlv
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.command import Command, Verb
-from amaranten_ha.core.copy import Copy
+from amaranten_ha.core.copy import BULK_NS, LATE_MAX, Copy
 from amaranten_ha.core.ledger import Op
 from amaranten_ha.core.mirror import Mirror
 from amaranten_ha.core.scope import Scope
-from amaranten_ha.core.standing import Troubles, standing
+from amaranten_ha.core.standing import REPAIRING, Troubles, standing
 
 WELL = Troubles("", "")
 ANEW = (Verb.DELETE, Verb.EVICT, Verb.CREATE)
@@ -96,6 +96,62 @@ def test_a_sweep_removes_what_was_not_told_and_could_move() -> None:
     assert {command.verb for command in doomed} == {Verb.DELETE}
     copy.swept()
     assert copy.complete and not copy.sweeping
+
+
+def bulk_ended(copy: Copy) -> None:
+    """The bulk is over and swept."""
+    copy.receive(stream.BulkEnd(copy.want), 0)
+    copy.swept()
+
+
+def compared(copy: Copy) -> None:
+    """The active's table is the same."""
+    copy.receive(stream.Digest(copy.mirror.sums.encode()), 0)
+
+
+def test_a_bulk_that_is_not_complete_in_time_is_asked_for_anew_and_gets_more_time() -> None:
+    copy = copied()
+    active = stream.State(Role.ACTIVE)
+    for late in range(LATE_MAX + 3):
+        before, limit_ns = copy.want, BULK_NS << min(late, LATE_MAX)
+        copy.receive(changes(up(1)), limit_ns - 1)  # what is told all the time is no end
+        copy.retry(limit_ns - 1)
+        assert (copy.want, copy.late) == (before, late)
+        copy.retry(limit_ns)
+        assert (copy.want, copy.late) == (before + 1, late + 1)
+        copy.receive(stream.BulkBegin(copy.want), 0)
+    late = f"it was not complete in time {LATE_MAX + 3} times in a row"
+    said = "bulk", f"receiving everything from fw-a; {late}"
+    assert standing(Role.PASSIVE, active, copy, "fw-a", WELL) == said
+    bulk_ended(copy)
+    copy.retry(BULK_NS << LATE_MAX)
+    assert copy.complete and copy.late == 0
+
+
+def test_a_sweep_takes_as_long_as_it_takes_and_nobody_hurries_who_was_not_asked() -> None:
+    copy = copied()
+    copy.receive(stream.BulkEnd(copy.want), 0)
+    before = copy.want
+    copy.retry(BULK_NS)
+    assert copy.sweeping and copy.want == before
+    silent = copied(bulk=False)  # nobody sends: there is nobody to be asked anew
+    before = silent.want
+    silent.retry(BULK_NS)
+    assert silent.want == before
+
+
+def test_a_copy_is_called_one_once_it_was_compared_and_not_while_a_table_is_read_anew() -> None:
+    copy = copied()
+    bulk_ended(copy)
+    active, repairs = stream.State(Role.ACTIVE), stream.State(Role.ACTIVE, repairing=True)
+    said = "bulk", "everything was received: comparing it with fw-a"
+    assert standing(Role.PASSIVE, active, copy, "fw-a", WELL) == said
+    copy.receive(stream.Digest(digest.Sums().encode()), 0)
+    assert standing(Role.PASSIVE, active, copy, "fw-a", WELL) == ("synced", "")
+    said = "bulk", "fw-a has lost events: it compares its whole table"
+    assert standing(Role.PASSIVE, repairs, copy, "fw-a", WELL) == said
+    own = Troubles("", "", repairing=True)
+    assert standing(Role.PASSIVE, active, copy, "fw-a", own) == ("bulk", REPAIRING)
 
 
 def try_all(copy: Copy, command: Command, answers: dict[Verb, list[int]]) -> list[Verb]:
@@ -218,8 +274,8 @@ def test_a_full_table_is_said_and_tried_again_later() -> None:
     copy = copied()
     [command] = copy.receive(changes(up(1)), 0)
     assert copy.refused_by_kernel(command, errno.ENOMEM, 0) == []
-    copy.receive(stream.BulkEnd(copy.want), 0)
-    copy.swept()
+    bulk_ended(copy)
+    compared(copy)
     active = stream.State(Role.ACTIVE)
     state, reason = standing(Role.PASSIVE, active, copy, "fw-a", WELL)
     assert state == "synced"
@@ -243,8 +299,7 @@ def test_a_record_that_cannot_be_read_is_counted_and_the_rest_is_applied() -> No
 def test_the_share_compares_what_is_held_with_what_was_told() -> None:
     copy = copied()
     copy.receive(changes(*(up(sport) for sport in range(1, 999))), 0)
-    copy.receive(stream.BulkEnd(copy.want), 0)
-    copy.swept()
+    bulk_ended(copy)
     copy.receive(stream.State(Role.ACTIVE, told=1000), 0)
     assert copy.share_permille == 998
 

@@ -50,6 +50,15 @@ def let_through(pair: Pair, link: str, *nodes: Node) -> None:
         node.run("nft", "add", "element", "inet", "fw", "paths", f"{{ {link} }}")
 
 
+def wait_copied(pair: Pair, *ports: int) -> None:
+    """Wait until the passive holds these connections, no other, and both say that it is so."""
+    same = {"entries": len(ports), "missing": 0, "stale": 0, "share_permille": 1000}
+    for node in (pair.a, pair.b):
+        node.wait_report(state="synced", **same)
+    found = {port for port in range(5301, 5306) if pair.b.entries_to(port)}
+    assert found == set(ports)
+
+
 def test_both_nodes_name_the_links_where_the_ruleset_lets_nothing_through(pair: Pair) -> None:
     wait_passing(pair, sync=True, lan=False, wan=False)
     assert said(pair.b)["lan"] == {"in_use": False, "passes": False, "reason": "no answer"}
@@ -66,21 +75,27 @@ def test_a_cut_switches_the_path_and_the_sync_interface_is_gone_back_to(pair: Pa
     let_through(pair, "wan")
     wait_passing(pair, sync=True, lan=False, wan=True)
     talks = [tcp(pair.client, pair.server, SERVER, SERVER, 5301)]
+    ended = [tcp(pair.client, pair.server, SERVER, SERVER, port) for port in (5304, 5305)]
     pair.settle()
     pair.switch.run("ip", "link", "set", "sync", "down")
     talks.append(tcp(pair.client, pair.server, SERVER, SERVER, 5302))
+    pair.a.run("conntrack", "-D", "-p", "tcp", "--dport", "5304")
     for node in (pair.a, pair.b):
         wait_for(lambda node=node: in_use(node) == ["wan"], 20, f"{node.name} is over wan")
     talks.append(tcp(pair.client, pair.server, SERVER, SERVER, 5303))
     pair.settle()
-    assert len(pair.b.entries_to(5301, 5302, 5303)) == 3
+    wait_copied(pair, 5301, 5302, 5303, 5305)
+    pair.a.run("conntrack", "-D", "-p", "tcp", "--dport", "5305")
     pair.switch.run("ip", "link", "set", "sync", "up")
     for node in (pair.a, pair.b):
         wait_for(lambda node=node: in_use(node) == ["sync"], 30, f"{node.name} is over sync")
     pair.settle()
-    assert all(talk.exchange() for talk in talks)
+    wait_copied(pair, 5301, 5302, 5303)
     wait_passing(pair, sync=True, lan=False, wan=True)
-    for talk in talks:
+    pair.roles("starting", "active", 2)
+    pair.activate(pair.b)
+    assert all(talk.exchange() for talk in talks)
+    for talk in talks + ended:
         talk.close()
 
 

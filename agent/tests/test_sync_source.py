@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from sync_samples import direction, entry, tcp_entry, tcp_info, udp_entry
+from sync_active import LABELS, sending, told
+from sync_samples import entry, tcp_entry, udp_entry
 
 from amaranten_ha.core import flow, greeting, stream, tlv
 from amaranten_ha.core import mirror as mirror_module
@@ -20,26 +21,6 @@ from amaranten_ha.core.scope import Scope
 from amaranten_ha.core.source import Source, Survey
 
 S_NS, MS_NS = 1_000_000_000, 1_000_000
-LABELS = tlv.attribute(flow.LABELS, b"\x01" + bytes(15))
-
-
-def sending() -> Source:
-    """The source of an active node whose peer has everything."""
-    source = Source(Mirror(Scope(frozenset())))
-    source.alone = True
-    assert source.begin_survey(Survey.BULK, 1) == stream.BulkBegin(1)
-    source.end_survey(0)
-    assert source.take(S_NS, urgent=True) == stream.BulkEnd(1)
-    return source
-
-
-def told(source: Source, now_ns: int = S_NS) -> list[tuple[Op, bytes]]:
-    """Everything that is said now."""
-    said: list[tuple[Op, bytes]] = []
-    while (message := source.take(now_ns, urgent=True)) is not None:
-        if isinstance(message, stream.Changes):
-            said += message.changes
-    return said
 
 
 def test_a_half_open_connection_is_not_told_and_its_labels_are_not_lost() -> None:
@@ -183,6 +164,33 @@ def test_changes_wait_a_moment_for_company_unless_it_is_urgent() -> None:
     assert source.take(206 * MS_NS, urgent=False) is not None
 
 
+def test_a_bulk_whose_walk_cannot_go_on_tells_nothing_more_until_it_begins_anew() -> None:
+    source = sending()
+    source.begin_survey(Survey.BULK, 2)
+    source.surveyed([udp_entry(1)], 0)
+    source.give_up_survey()
+    source.begin_survey(Survey.RENEWAL)
+    source.surveyed([udp_entry(1), udp_entry(2)], 0)
+    source.end_survey(0)
+    assert not source.sending and source.take(S_NS, urgent=True) is None
+    source.begin_survey(Survey.BULK, 2)
+    source.surveyed([udp_entry(1), udp_entry(2)], 0)
+    source.end_survey(0)
+    assert len(told(source)) == 2
+
+
+def test_what_was_copied_is_compared_at_once() -> None:
+    source = sending()
+    source.audit(S_NS)
+    assert source.audit(S_NS + 10 * MS_NS) == []
+    done = stream.State(Role.PASSIVE, want=1, done=1)
+    source.confirmed(stream.State(Role.PASSIVE, want=1), S_NS + 20 * MS_NS)
+    assert source.audit(S_NS + 20 * MS_NS) == []
+    for at_ns, digests in ((S_NS + 30 * MS_NS, 1), (S_NS + 40 * MS_NS, 0)):
+        source.confirmed(done, at_ns)
+        assert len(source.audit(at_ns)) == digests
+
+
 def test_lag_is_measured_with_one_clock() -> None:
     source = sending()
     source.hear(False, udp_entry(1), 1_000 * MS_NS)
@@ -195,60 +203,6 @@ def test_lag_is_measured_with_one_clock() -> None:
     assert source.lag_ms(1_190 * MS_NS) == 30
     source.confirmed(said, 1_380 * MS_NS)
     assert source.lag_ms(1_390 * MS_NS) == 0
-
-
-heard = st.lists(
-    st.tuples(
-        st.sampled_from(["new", "labelled", "marked", "gone"]),
-        st.integers(1, 3),
-        st.integers(3, 8),
-    ),
-    max_size=20,
-)
-
-
-@settings(deadline=None)
-@given(heard, heard)
-def test_condensed_events_say_the_same(
-    before: list[tuple[str, int, int]], after: list[tuple[str, int, int]]
-) -> None:
-    """Whatever was heard together: what the peer is told in the end is what each event says."""
-    told_of = []
-    for how in (lambda events: events, condense):
-        source, peer = sending(), dict[bytes, bytes]()
-        for script in (before, after):
-            events = []
-            for what, sport, state in script:
-                attributes = tcp_entry(sport, state)
-                if what == "labelled":
-                    attributes += LABELS
-                elif what == "marked":
-                    attributes += tlv.attribute(flow.MARK, state.to_bytes(4, "big"))
-                events.append((what == "gone", attributes))
-            for gone, attributes in how(events):
-                source.hear(gone, attributes, 0)
-            for op, payload in told(source):
-                if op in (Op.DELETE, Op.LAST):
-                    peer.pop(payload if op is Op.DELETE else flow.parse(payload).key, None)
-                else:
-                    peer[flow.parse(payload).key] = payload
-        told_of.append((peer, source.mirror.sums.values, len(source.mirror)))
-    assert told_of[0] == told_of[1]
-
-
-def test_many_events_of_one_connection_are_one() -> None:
-    events = [(False, tcp_entry(1, state)) for state in (3, 4, 5, 6, 7)]
-    assert condense(events) == [(False, tcp_entry(1, 7))]
-    assert condense([*events, (True, tcp_entry(1, 7))]) == [(True, tcp_entry(1, 7))]
-    # What follows one that was closed is another, and has nothing of it (such as a label).
-    lives = [(False, tcp_entry(1, state)) for state in (3, 7, 3, 4)]
-    assert condense(lives) == [lives[1], lives[3]]
-    # A reset is as good as the end, for both families.
-    assert condense([*events, (False, tcp_entry(1, 8))]) == [(True, tcp_entry(1, 8))]
-    six = direction("fd00::9", "fd01::7", flow.TCP, 1, 2)
-    back = direction("fd01::7", "fd00::9", flow.TCP, 2, 1)
-    lives = [(False, entry(six, back, tcp_info(state))) for state in (3, 8)]
-    assert condense(lives) == [(True, lives[1][1])]
 
 
 def ops(source: Source, now_ns: int = 0) -> list[Op]:

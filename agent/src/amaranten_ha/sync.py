@@ -211,6 +211,7 @@ class Sync:
         self._vital.turn(now_ns, ready, tick=tick, urgent=self._barrier is not None)
         if self._events.overrun:
             self._events.overrun = False
+            self._state_due_ns = now_ns
             self._walker.repair(now_ns)
         elif self._barrier is not None and len(events) < count_max and not self._walker.repairing:
             # Everything that the kernel had said when it was asked for is in the ledger now.
@@ -286,7 +287,8 @@ class Sync:
     def _walk(self, now_ns: int) -> None:
         peer = self._peer
         wanted = peer.want if peer and self._role in SENDERS and peer.role is Role.PASSIVE else 0
-        if self._source.ledger.overflowed or (peer and not wanted and self._source.sending):
+        told = wanted and self._source.sending
+        if self._source.ledger.overflowed or (self._bulk_given and not told):
             # A peer that takes nothing now asks for everything when it does again.
             self._source.stop()
             self._vital.stop_telling()
@@ -345,7 +347,8 @@ class Sync:
         self._channel.flush(now_ns)
 
     def _state(self) -> stream.State:
-        return standing.state(self._role, self._source, self._copy, time.monotonic_ns())
+        parts = self._role, self._source, self._copy
+        return standing.state(*parts, time.monotonic_ns(), repairing=self._walker.repairing)
 
     def _detail(self) -> dict[str, Any]:
         now_ns = time.monotonic_ns()
@@ -360,19 +363,13 @@ class Sync:
         return said | {"counters": counters(*parts) | handed}
 
     def _report(self, now_ns: int) -> dict[str, Any]:
-        return standing.report(
-            self._role,
-            self._peer if self._channel.up else None,
-            self._source,
-            self._copy,
-            self._settings.peer.name,
-            standing.Troubles(
-                self._locality.trouble or self._walker.refusal,
-                self._channel.reason(now_ns),
-                repairing=self._walker.repairing,
-            ),
-            now_ns,
+        troubles = standing.Troubles(
+            self._locality.trouble or self._walker.refusal,
+            self._channel.reason(now_ns),
+            repairing=self._walker.repairing,
         )
+        peer, name = self._peer if self._channel.up else None, self._settings.peer.name
+        return standing.report(self._role, peer, self._source, self._copy, name, troubles, now_ns)
 
     def _tell_heart(self, now_ns: int) -> None:
         report = self._report(now_ns)

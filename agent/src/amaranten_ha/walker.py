@@ -55,7 +55,7 @@ class Walker:
         self.windows = Windows(table, source.mirror, lambda: self._read(whole=False))
         self._walk: Walk | None = None
         self._reader: Reader | None = None
-        self._survey_due_ns = self._whole_due_ns = 0
+        self._survey_due_ns = self._whole_due_ns = self._retry_ns = 0
         self.loosen_due = False
         self.repairing = False
         """Events were lost and the table was not compared since."""
@@ -89,7 +89,10 @@ class Walker:
         """Begin the bulk that the peer asked for; it takes the place of any other walk.
 
         It is of the `whole` table where the peer asks again: something may have been missed.
+        None while the kernel refuses, and for a moment after it has.
         """
+        if now_ns < self._retry_ns:
+            return None
         try:
             whole = self._start(Walk.SURVEY, now_ns, whole=whole)
         except KernelRefused as error:
@@ -103,7 +106,9 @@ class Walker:
         try:
             if self._walk is None:
                 self._begin(now_ns)
-            done = self.ready and self._continue(now_ns)
+            if not self.ready:
+                return False
+            done = self._continue(now_ns)
         except KernelRefused as error:
             self._give_up(str(error), now_ns)
             return False
@@ -112,7 +117,8 @@ class Walker:
 
     def _give_up(self, why: str, now_ns: int) -> None:
         self._walk = self._reader = None
-        self._survey_due_ns = self._whole_due_ns = now_ns + RETRY_NS
+        self._survey_due_ns = self._whole_due_ns = self._retry_ns = now_ns + RETRY_NS
+        self._source.give_up_survey()
         self.refusal = why
 
     def _begin(self, now_ns: int) -> None:

@@ -22,6 +22,11 @@ from amaranten_ha.core.mirror import Known, Mirror
 
 S_NS = 1_000_000_000
 RETRY_REFUSED_NS = 10 * S_NS
+BULK_NS = 120 * S_NS
+"""How long a bulk may take; one that follows one that was not complete in time, twice as long.
+500 000 entries take 10 s or so."""
+LATE_MAX = 4
+"""So often the time is doubled."""
 AFRESH_NS = 30 * S_NS
 """How often a copy that differs much may be asked for anew."""
 
@@ -47,13 +52,15 @@ class Copy:
         """Copies without their helper, which this kernel does not have."""
         self.created = self.removed = 0
         """What the newest bulk has brought and swept."""
+        self.late = 0
+        """How many bulks in a row were not complete in time."""
         self.batches = self.changes = 0
         """How much was received, all bulks and sessions together."""
         self._number = 0
         self._told_once = False
         self._begun = 0
         self._marks: set[bytes] | None = None
-        self._retry_ns = self._afresh_ns = 0
+        self._retry_ns = self._afresh_ns = self._deadline_ns = 0
 
     @property
     def share_permille(self) -> int:
@@ -97,6 +104,7 @@ class Copy:
                 self.refused.clear()
                 self.helpless.clear()
                 self.created = self.removed = 0
+                self._deadline_ns = now_ns + (BULK_NS << min(self.late, LATE_MAX))
                 self.audit.reset()
             return []
         if not self.want or self._begun != self.want:
@@ -156,8 +164,13 @@ class Copy:
         return []
 
     def retry(self, now_ns: int) -> None:
-        """Ask for everything again while some of it was refused."""
-        if self.complete and self.refused and now_ns >= self._retry_ns:
+        """Ask for everything again while some of it was refused, or if it has not come in time."""
+        if self.complete:
+            self.late = 0
+            if self.refused and now_ns >= self._retry_ns:
+                self.start()
+        elif self._begun and not self.sweeping and now_ns >= self._deadline_ns:
+            self.late += 1
             self.start()
 
     def sweep(self, entries: list[bytes]) -> list[Command]:

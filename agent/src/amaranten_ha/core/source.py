@@ -58,7 +58,8 @@ class Source:
         self.malformed = 0
         self.changes = 0
         """How many changes the peer was told."""
-        self._bulk = 0
+        self._bulk = self._swept = 0
+        """The numbers of the newest bulk, and of the newest that the peer has completed."""
         self._in_flight: deque[tuple[int, int, int]] = deque()
         self._lag_ns = 0
         self._digest_due_ns = self._digest_ns = 0
@@ -76,7 +77,7 @@ class Source:
         self.sending = False
         self.ledger.clear()
         self._in_flight.clear()
-        self._bulk = self._lag_ns = 0
+        self._bulk = self._swept = self._lag_ns = 0
         self._listings.clear()
         self._deep = self._deep_survey = False
         if self.survey is Survey.BULK:
@@ -208,6 +209,11 @@ class Source:
             if self.sending:
                 self.ledger.upsert(entry, now_ns, known=known or everything)
 
+    def give_up_survey(self) -> None:
+        """The walk cannot go on: a bulk without an end is none, and has to begin anew."""
+        if self.survey is Survey.BULK:
+            self.stop()
+
     def end_survey(self, now_ns: int) -> None:
         """The walk is over, and what it had not seen was looked up."""
         self.mirror.end_survey()
@@ -283,6 +289,9 @@ class Source:
 
     def confirmed(self, state: stream.State, now_ns: int) -> None:
         """The peer says how far it is."""
+        if state.done == self._bulk != self._swept:
+            # It counts as a copy once it was compared.
+            self._swept, self._digest_due_ns = state.done, now_ns
         reached_ns = now_ns - state.age_us * 1000
         self._lag_ns = 0
         while self._in_flight and self._in_flight[0][0] <= state.position:

@@ -15,6 +15,7 @@ from amaranten_ha.core.source import Source
 from amaranten_ha.core.stream import State
 
 SENDERS = (Role.ACTIVE, Role.HANDING_OVER)
+REPAIRING = "events were lost: comparing the whole table"
 
 
 class Troubles(NamedTuple):
@@ -26,8 +27,8 @@ class Troubles(NamedTuple):
     """Events were lost, and the table was not compared since."""
 
 
-def state(role: Role, source: Source, copy: Copy, now_ns: int) -> State:
-    """Return what the peer is told."""
+def state(role: Role, source: Source, copy: Copy, now_ns: int, *, repairing: bool) -> State:
+    """Return what the peer is told; `repairing` as in `Troubles`."""
     passive = role is Role.PASSIVE
     return State(
         role=role,
@@ -46,6 +47,9 @@ def state(role: Role, source: Source, copy: Copy, now_ns: int) -> State:
         masquerade=source.census.counted[census.MASQUERADE],
         half_open=source.census.counted[census.HALF_OPEN],
         helpless=len(copy.helpless),
+        lag_entries=0 if passive else source.lag_entries,
+        newborn=0 if passive else source.ledger.births,
+        repairing=repairing,
     )
 
 
@@ -62,10 +66,10 @@ def report(
     word, reason = standing(role, peer, copy, name, troubles)
     synced = word == "synced"
     if role is Role.PASSIVE:
-        lag_ms = peer.lag_ms if peer else 0
+        lag_ms, lag_entries = (peer.lag_ms, peer.lag_entries) if peer else (0, 0)
         share = copy.share_permille if synced else 0
     else:
-        lag_ms = source.lag_ms(now_ns)
+        lag_ms, lag_entries = source.lag_ms(now_ns), source.lag_entries
         share = peer.share_permille if peer and synced else 0
     return {
         "op": "replica",
@@ -77,7 +81,7 @@ def report(
         "reason": reason,
         "missing": copy.audit.missing if role is Role.PASSIVE else peer.missing if peer else 0,
         "stale": copy.audit.stale if role is Role.PASSIVE else peer.stale if peer else 0,
-        "lag_entries": source.lag_entries,
+        "lag_entries": lag_entries,
     }
 
 
@@ -97,7 +101,7 @@ def survival(
     return census.summary(
         counted,
         peer.told if passive else len(source.mirror),
-        0 if passive else source.ledger.births,
+        peer.newborn if passive else source.ledger.births,
         copy.audit.missing if passive else peer.missing,
         synced,
     )
@@ -123,19 +127,26 @@ def standing(
     if peer is None:
         return "disconnected", troubles.channel
     if role is Role.PASSIVE:
-        return _as_passive(peer, copy, name)
+        return _as_passive(peer, copy, name, repairing=troubles.repairing)
     if role in SENDERS:
         return _as_active(peer, name, repairing=troubles.repairing)
     return "stale", f"this node is {role.word}"
 
 
-def _as_passive(peer: State, copy: Copy, name: str) -> tuple[str, str]:
+def _as_passive(peer: State, copy: Copy, name: str, *, repairing: bool) -> tuple[str, str]:
     if copy.complete:
+        if repairing:
+            return "bulk", REPAIRING
+        if peer.repairing:
+            return "bulk", f"{name} has lost events: it compares its whole table"
+        if copy.audit.compared_ns is None:
+            return "bulk", f"everything was received: comparing it with {name}"
         reasons = [f"{count} refused: {why}" for why, count in copy.refused.most_common()]
         return "synced", "; ".join(reasons + _wrong(copy.audit.missing, copy.audit.stale))
     if peer.role not in SENDERS:
         return "stale", f"{name} is {peer.role.word}: nobody sends"
-    return "bulk", f"receiving everything from {name}"
+    late = f"; it was not complete in time {copy.late} times in a row" if copy.late else ""
+    return "bulk", f"receiving everything from {name}{late}"
 
 
 def _as_active(peer: State, name: str, *, repairing: bool) -> tuple[str, str]:
@@ -144,7 +155,7 @@ def _as_active(peer: State, name: str, *, repairing: bool) -> tuple[str, str]:
     if not peer.want or peer.want != peer.done:
         return "bulk", f"sending everything to {name}"
     if repairing:
-        return "bulk", "events were lost: comparing the whole table"
+        return "bulk", REPAIRING
     refused = [f"{name} refused {peer.refused} entries"] if peer.refused else []
     return "synced", "; ".join(refused + _wrong(peer.missing, peer.stale))
 

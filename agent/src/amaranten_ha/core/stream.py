@@ -27,7 +27,7 @@ COUNT_MAX = 0xFFFF_FFFF
 
 _CHANGE = struct.Struct(">BH")
 _NUMBERED = struct.Struct(">BQ")
-_STATE = struct.Struct(">BBIQQIQIIIIIIIIIII")
+_STATE = struct.Struct(">BBIQQIQIIIIIIIIIIIIII")
 _STATE_1_0 = 54
 _ENTRY = struct.Struct(">BI")
 _LISTED = struct.Struct(">BHB")
@@ -67,6 +67,11 @@ class State:
     half_open: int = 0
     helpless: int = 0
     """Active: how many cannot survive, by class. Passive: how many are without their helper."""
+    lag_entries: int = 0
+    newborn: int = 0
+    """Active: how many changes and how many new connections the peer was not told of yet."""
+    repairing: bool = False
+    """Events were lost, and the whole table was not compared since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +212,7 @@ def encode(message: Message) -> bytes:
             min(message.lag_ms, COUNT_MAX), message.refused, message.share_permille, 0,
             message.missing, message.stale,
             message.own, message.masquerade, message.half_open, message.helpless,
+            message.lag_entries, message.newborn, message.repairing,
         )  # fmt: skip
     if isinstance(message, Changes):
         out = [_NUMBERED.pack(_CHANGES, message.position)]
@@ -287,6 +293,7 @@ def _decode_state(data: bytes) -> State:
         told=told, lag_ms=lag_ms, refused=refused, share_permille=share,
         missing=said[12], stale=said[13],
         own=said[14], masquerade=said[15], half_open=said[16], helpless=said[17],
+        lag_entries=said[18], newborn=said[19], repairing=bool(said[20]),
     )  # fmt: skip
 
 
