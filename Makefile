@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help venv agent packages test-packages lab lab-down lab-status demo test test-fast test-kernels test-lab test-boundaries test-drills soak sim sim-exhaustive transcripts bench-gate \
-	bench bench-failover bench-sync bench-tables bench-packages bench-pairs lint ruff mypy sanity units pins clean
+	bench bench-failover bench-sync bench-bulk bench-tables bench-packages bench-pairs lint ruff mypy sanity units pins clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONDONTWRITEBYTECODE := 1
@@ -91,6 +91,11 @@ bench-failover: bench-packages ## failover side by side with keepalived; hours, 
 
 bench-sync: bench-packages ## replication side by side with conntrackd; resumable; ARGS="--quick --measurement lag"
 	@$(python) -m tests.bench sync $(prefix) $(ARGS)
+
+FIGURES ?= bulk.two_hundred_thousand bulk.half_a_million
+bench-bulk: venv agent ## catching up with more entries than the lab's kernel may hold, in qemu; half an hour
+	@tools/apt-need kernels
+	@$(python) -m tests.kernels $(FIGURES)
 
 bench-tables: venv ## the tables of docs/benchmarks.md, from what was measured
 	@$(python) -m tests.bench tables

@@ -76,6 +76,12 @@ class Kernel:
         if verb in (Verb.DELETE, Verb.EVICT):
             return 0 if self.table.pop(found, None) else errno.ENOENT
         assert entry is not None
+        if (
+            verb is Verb.UPDATE_HELPER
+            and found
+            and not rewrite.helper(flow.parse(self.table[found]))
+        ):
+            return errno.EOPNOTSUPP if self.no_helper else errno.EBUSY
         if verb not in (Verb.CREATE, Verb.CREATE_PLAIN):
             return self._update(found, entry, bare=verb is Verb.UPDATE_BARE)
         if found or self._found(rewrite.reply_key(entry)):
@@ -84,7 +90,8 @@ class Kernel:
             return errno.ENOMEM
         if self.no_helper and verb is Verb.CREATE and flow.HELP in entry.fields:
             return errno.EOPNOTSUPP
-        self.table[key] = entry.record
+        plain = verb is Verb.CREATE_PLAIN
+        self.table[key] = entry.record.replace(rewrite.helper(entry) if plain else b"", b"")
         return 0
 
     def _update(self, key: bytes, entry: flow.Entry, *, bare: bool) -> int:

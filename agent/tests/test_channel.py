@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from sync_samples import tcp_entry
 
-from amaranten_ha.core import greeting, stream
+from amaranten_ha.core import flow, greeting, stream
 from amaranten_ha.core.beat import Role
+from amaranten_ha.core.ledger import Op
 from amaranten_ha.core.seal import KeyRing
 from amaranten_ha.core.timing import PROFILES
 from amaranten_ha.io.channel import Channel
@@ -306,6 +308,22 @@ def test_a_peer_that_reads_nothing_leaves_no_room_and_blocks_nobody(ends: Ends) 
         ends.one.flush(ends.now_ns())
     assert not ends.one.room
     ends.until(lambda: ends.one.room)
+
+
+def test_few_connections_are_under_way_and_a_turn_takes_a_part_of_them(ends: Ends) -> None:
+    ends.until(ends.both_up)
+    handed, waited = 0, 0
+    while waited < 50:  # the peer reads nothing; what it was sent is with its kernel by now
+        if ends.one.room:
+            records = [flow.parse(tcp_entry(handed + sport)).record for sport in range(1, 201)]
+            ends.one.send(stream.Changes(1, tuple((Op.UPSERT, each) for each in records)))
+            handed, waited = handed + 200, 0
+        ends.one.flush(ends.now_ns())
+        waited += not ends.one.room
+        time.sleep(0.001 if waited else 0)
+    taken = ends.two.turn(ends.now_ns())
+    in_a_turn = sum(len(each.changes) for each in taken if isinstance(each, stream.Changes))
+    assert 0 < in_a_turn <= 3_000 < handed <= 30_000, (in_a_turn, handed)
 
 
 def test_paths_are_pairs_of_own_addresses_and_the_sync_interface_comes_first() -> None:

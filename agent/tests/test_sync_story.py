@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from sync_played import QUEUE_MAX, Kernel, Pair
 from sync_samples import tcp_entry
 
-from amaranten_ha.core import flow, standing, stream
+from amaranten_ha.core import flow, standing, stream, tlv
 from amaranten_ha.core.beat import Role
 from amaranten_ha.core.source import Survey
+
+FTP = tlv.nest(flow.HELP, tlv.attribute(1, b"ftp\0"))
 
 
 def key(sport: int) -> bytes:
@@ -28,7 +30,7 @@ script = st.lists(
             ["up", "up", "up", "gone", "flood", "repeat", "turn", "rest", "rest", "hold", "cut"]
             + ["restart active", "restart passive", "passive loses", "passive loses silently"]
             + ["passive is spoilt", "strange entry", "full", "no helper", "ask anew"]
-            + ["reuse", "reuse", "half-open", "swap", "other translation"]
+            + ["reuse", "reuse", "half-open", "swap", "other translation", "helped"]
         ),
         st.integers(1, 12),
         st.integers(3, 8),
@@ -74,7 +76,7 @@ def perform(pair: Pair, step: str, sport: int, state: int) -> None:
         pair.passive.copy.start()
     elif step == "swap":
         pair.swap()
-    elif step in ("up", "gone", "flood", "repeat", "reuse", "half-open"):
+    elif step in ("up", "gone", "flood", "repeat", "reuse", "half-open", "helped"):
         happens(active, step, sport, state)
     else:
         goes_wrong(passive, step, sport, state)
@@ -86,6 +88,8 @@ def happens(active: Kernel, step: str, sport: int, state: int) -> None:
         active.becomes(tcp_entry(sport, state))
     elif step == "reuse":
         active.becomes(reused(sport, state))
+    elif step == "helped":
+        active.becomes(tcp_entry(sport, state) + FTP)
     elif step == "half-open":
         active.ends(key(sport))
         active.becomes(tcp_entry(sport, 1, port=port(state)))

@@ -8,6 +8,7 @@ ever ended here, by its own id.
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
@@ -20,10 +21,24 @@ from . import archive, recipe
 from .guest import init
 from .image import QEMU, Image
 
-# Function is tested, not timing: the limits are there so that a hung guest ends.
-GUEST_TIMEOUT_S = 900
-CHECK_TIMEOUT_S = 300
-MEMORY_MB = 640
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Which folder's functions a guest runs, on what, and when it is ended as hung."""
+
+    folder: str
+    memory_mb: int
+    processors: int
+    guest_timeout_s: int
+    check_timeout_s: int
+
+
+CHECKS = Ground("checks", memory_mb=640, processors=1, guest_timeout_s=900, check_timeout_s=300)
+"""Function is tested, not timing."""
+FIGURES = Ground(
+    "figures", memory_mb=6144, processors=2, guest_timeout_s=3600, check_timeout_s=3000
+)
+"""What the lab's kernel cannot hold; measured against itself, since an emulation is slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +55,7 @@ class Session:
     """Everything that one guest said."""
 
     results: dict[str, Result] = field(default_factory=dict)
+    limit_s: int = CHECKS.guest_timeout_s
     running: str = ""
     kernel: str = ""
     python: str = ""
@@ -66,7 +82,7 @@ class Session:
         if check in self.results:
             return self.results[check]
         if self.timed_out:
-            why = f"the guest was ended after {GUEST_TIMEOUT_S} s"
+            why = f"the guest was ended after {self.limit_s} s"
         else:
             why = "the guest went down"
         if self.running:
@@ -75,22 +91,34 @@ class Session:
         return Result(False, f"{why}, before {check} reported; its console ended with:\n{tail}")
 
 
-def boot(image: Image, checks: Sequence[str], work: Path) -> Session:
+def functions(folder: str) -> list[str]:
+    """``room.name`` of each ``check_name`` in ``folder/room.py``, without importing it."""
+    found = []
+    for path in sorted((recipe.HERE / folder).glob("[!_]*.py")):
+        found += [
+            f"{path.stem}.{node.name.removeprefix('check_')}"
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
+        ]
+    return found
+
+
+def boot(image: Image, checks: Sequence[str], work: Path, ground: Ground = CHECKS) -> Session:
     """Run ``checks`` in one guest; ``work`` is a directory of its own for this run."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    session = Session(console=work / "console.txt")
+    session = Session(console=work / "console.txt", limit_s=ground.guest_timeout_s)
     session.console.touch()
     root = work / "root.cpio"
-    _assemble(image, checks, root)
+    _assemble(image, checks, root, ground)
     with open(work / "qemu.txt", "wb") as complaints:
         guest = subprocess.Popen(
-            _command(image, root, session.console),
+            _command(image, root, session.console, ground),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
         )
-    alarm = threading.Timer(GUEST_TIMEOUT_S, _end, (guest, session))
+    alarm = threading.Timer(ground.guest_timeout_s, _end, (guest, session))
     alarm.start()
     try:
         assert guest.stdout is not None
@@ -117,9 +145,10 @@ def _end(guest: subprocess.Popen[bytes], session: Session) -> None:
     guest.kill()
 
 
-def _command(image: Image, root: Path, console: Path) -> list[str]:
+def _command(image: Image, root: Path, console: Path, ground: Ground) -> list[str]:
     words = [init.WORD, "console=ttyS0", "quiet", "panic=-1", "nokaslr", "mitigations=off"]
-    machine = ["-machine", "pc,accel=tcg", "-cpu", "max", "-smp", "1", "-m", str(MEMORY_MB)]
+    machine = ["-machine", "pc,accel=tcg", "-cpu", "max"]
+    machine += ["-smp", str(ground.processors), "-m", str(ground.memory_mb)]
     lines = ["-serial", f"file:{console}", "-serial", "stdio"]
     return [
         *["setpriv", "--pdeathsig", "KILL"],  # a killed test run leaves no guest behind
@@ -130,16 +159,20 @@ def _command(image: Image, root: Path, console: Path) -> list[str]:
     ]
 
 
-def _assemble(image: Image, checks: Sequence[str], target: Path) -> None:
+def _assemble(image: Image, checks: Sequence[str], target: Path, ground: Ground) -> None:
     """The cached root, followed by a second archive with what changes from run to run."""
     with open(target, "wb") as out:
         with open(image.root, "rb") as base:
             shutil.copyfileobj(base, out)
-        archive.write(out, _project(checks))
+        archive.write(out, _project(checks, ground))
 
 
-def _project(checks: Sequence[str]) -> Iterator[archive.Entry]:
-    plan = {"checks": list(checks), "check_timeout_s": CHECK_TIMEOUT_S}
+def _project(checks: Sequence[str], ground: Ground) -> Iterator[archive.Entry]:
+    plan = {
+        "folder": ground.folder,
+        "checks": list(checks),
+        "check_timeout_s": ground.check_timeout_s,
+    }
     # The first line is put on here: ansible-test accepts no such interpreter in a file of ours.
     init = b"#!/usr/bin/python3 -I\n" + (recipe.HERE / "guest" / "init.py").read_bytes()
     yield archive.text("init", init, 0o755)

@@ -7,7 +7,6 @@ guest that cannot be had fails its tests with the reason; nothing is ever skippe
 
 from __future__ import annotations
 
-import ast
 import threading
 from collections.abc import Callable
 
@@ -18,23 +17,10 @@ from tools.aptroot import HostError
 from . import boot, image, recipe
 from .recipe import Guest
 
-
-def known_checks() -> list[str]:
-    """``room.name`` of each function ``check_name`` in ``checks/room.py``, without importing it."""
-    found = []
-    for path in sorted((recipe.HERE / "checks").glob("[!_]*.py")):
-        found += [
-            f"{path.stem}.{node.name.removeprefix('check_')}"
-            for node in ast.parse(path.read_text()).body
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
-        ]
-    return found
-
-
 CASES = [
     pytest.param(guest, check, id=f"{guest.name}-{check}")
     for guest in recipe.GUESTS
-    for check in known_checks()
+    for check in boot.functions(boot.CHECKS.folder)
 ]
 
 

@@ -33,7 +33,7 @@ def run(line: int) -> None:
     plan = json.loads(PLAN.read_text())
     _tell(line, {"kernel": platform.release(), "python": platform.python_version()})
     # Imported before the fork: the emulated machine compiles each module once, not once a check.
-    checks = {name: _find(name) for name in plan["checks"]}
+    checks = {name: _find(plan["folder"], name) for name in plan["checks"]}
     prepared: set[str] = set()
     for name, check in checks.items():
         started_ns = time.monotonic_ns()
@@ -41,7 +41,7 @@ def run(line: int) -> None:
         room = name.split(".")[0]
         if room not in prepared:
             prepared.add(room)
-            _prepare(room)
+            _prepare(plan["folder"], room)
         outcome, text = run_one(check, plan["check_timeout_s"])
         spent_ms = (time.monotonic_ns() - started_ns) // 1_000_000
         _tell(line, {"check": name, "outcome": outcome, "ms": spent_ms, "text": text})
@@ -54,11 +54,11 @@ def _tell(line: int, message: dict[str, object]) -> None:
         data = data[os.write(line, data) :]
 
 
-def _find(name: str) -> Check:
+def _find(folder: str, name: str) -> Check:
     """The check's function; a module that cannot be imported fails each of its checks."""
     room, function = name.split(".")
     try:
-        module = importlib.import_module(f"..checks.{room}", package=__package__)
+        module = importlib.import_module(f"..{folder}.{room}", package=__package__)
         found: Check = getattr(module, f"check_{function}")
     except Exception:  # noqa: BLE001  told by the check itself, the others must still run
         told = traceback.format_exc()
@@ -70,12 +70,12 @@ def _find(name: str) -> Check:
     return found
 
 
-def _prepare(room: str) -> None:
+def _prepare(folder: str, room: str) -> None:
     """What the checks of one room share, if it wants to; they find it after their fork.
 
     A room that cannot be prepared is told by its checks, which miss what they need.
     """
-    module = sys.modules.get(f"{__package__.rpartition('.')[0]}.checks.{room}")
+    module = sys.modules.get(f"{__package__.rpartition('.')[0]}.{folder}.{room}")
     prepare = getattr(module, "prepare", None)
     if prepare is not None:
         try:

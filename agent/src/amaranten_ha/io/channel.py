@@ -30,7 +30,8 @@ MS_NS = 1_000_000
 RETRY_NS = 200 * MS_NS
 RETRY_REFUSED_NS = 2_000 * MS_NS
 REFUSAL_SHOWN_NS = 10_000 * MS_NS
-READ_BYTES = 256 * 1024
+READ_BYTES = 16 * 1024
+"""A thousand changes or so: who applies more in one turn gives no sign of life for too long."""
 CANDIDATES_MAX = 4
 ROOM_BYTES = 4 * 1024
 UNREACHED = "the peer gets no connection through"

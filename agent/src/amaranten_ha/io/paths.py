@@ -30,7 +30,9 @@ PROBE_AFRESH_NS = 2_000 * MS_NS
 """How often at most changes of the ruleset have them tried."""
 PATIENCE_NS = 5_000 * MS_NS
 """How long a peer that refuses on the sync interface is taken for one that is about to listen."""
-SEND_BUFFER_BYTES = 128 * 1024
+BUFFER_BYTES = 32 * 1024
+"""For each direction; the kernel doubles it. A connection takes 15 to 20 bytes, so a few thousand
+are under way at most: a barrier waits until the passive has applied them."""
 _IP_FREEBIND = 15
 
 
@@ -61,7 +63,8 @@ def paths(settings: Settings) -> tuple[Path, ...]:
 def opened(family: socket.AddressFamily) -> socket.socket:
     """Return a socket that waits for nothing and holds little."""
     made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        made.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_NS // MS_NS)
     # The own address may come after us, or be away for a moment.
