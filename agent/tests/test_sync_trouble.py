@@ -46,6 +46,10 @@ NEVER_SWEPT = """
 from amaranten_ha.core.copy import Copy
 Copy.swept = lambda self: None
 """
+EVERY_WALK_TAKES_TOO_LONG = """
+from amaranten_ha import walker
+walker.RENEWAL_NS = 0
+"""
 SMALL_LEDGER = """
 from amaranten_ha import walker
 from amaranten_ha.core import ledger
@@ -163,7 +167,12 @@ def test_a_take_over_waits_for_nothing_and_carries_what_the_kernel_has(
     talk.close()
 
 
-def test_while_lost_events_are_looked_for_neither_node_calls_it_a_copy(pair: Pair) -> None:
+@pytest.mark.parametrize("altered", ["", EVERY_WALK_TAKES_TOO_LONG])
+def test_while_lost_events_are_looked_for_neither_node_calls_it_a_copy(
+    pair: Pair, altered: str
+) -> None:
+    restart(pair.a, altered)
+    pair.settle()
     sender = pair.client.socket(socket.AF_INET, socket.SOCK_DGRAM)
     pair.a.run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=600")
     pair.a.signal(signal.SIGSTOP)

@@ -59,6 +59,8 @@ class Walker:
         self.loosen_due = False
         self.repairing = False
         """Events were lost and the table was not compared since."""
+        self._lost = False
+        """They were, since the newest survey began."""
         self.refusal = ""
         self.learned = False
         """The whole table was walked at least once."""
@@ -73,7 +75,7 @@ class Walker:
 
     def repair(self, now_ns: int) -> None:
         """Events were lost: compare the whole table at once."""
-        self.repairing = True
+        self.repairing = self._lost = True
         self._survey_due_ns = now_ns
 
     def compare(self, now_ns: int) -> None:
@@ -142,6 +144,7 @@ class Walker:
         reader = self._read(whole=whole)
         self._walk, self._reader = walk, reader
         if walk is Walk.SURVEY:
+            self._lost = False
             self._surveys_begun += 1
             self._survey_due_ns = now_ns + RENEWAL_NS
             if isinstance(reader, Dump):
@@ -184,8 +187,7 @@ class Walker:
         self._source.end_survey(now_ns)
         self.surveys_ended = self._surveys_begun
         self.learned = True
-        # Events may have been lost once more while this walk went on: then the next is due.
-        self.repairing &= self._survey_due_ns <= now_ns
+        self.repairing &= self._lost
         return True
 
     def look_up(self, key: bytes, now_ns: int) -> None:

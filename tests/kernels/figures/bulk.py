@@ -121,6 +121,7 @@ def _replica(node: Node) -> dict[str, Any]:
     """What a node says of its replica; not asked too often, an emulated machine has little time."""
     time.sleep(0.5)
     said: dict[str, Any] = node.status().get("replica", {"entries": 0, "state": ""})
+    _say(str(said))
     return said
 
 
