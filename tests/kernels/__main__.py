@@ -25,9 +25,10 @@ def say(line: str) -> None:
 
 def measure(names: list[str]) -> int:
     """Measure some figures on one kernel, and keep what they say."""
-    say(f"measuring {', '.join(names)} in an emulated machine; this takes many minutes")
+    work = recipe.ROOT / "build" / "kernels" / boot.FIGURES.folder
+    say(f"measuring {', '.join(names)} in an emulated machine, for minutes; see {work}/console.txt")
     made = image.image_of(GUEST, say)
-    session = boot.boot(made, names, recipe.ROOT / "build" / "kernels" / "figures", boot.FIGURES)
+    session = boot.boot(made, names, work, boot.FIGURES)
     results = {name: session.result(name) for name in names}
     for name, result in results.items():
         say(f"{name}: {result.text.strip()}")

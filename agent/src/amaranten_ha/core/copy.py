@@ -24,7 +24,7 @@ S_NS = 1_000_000_000
 RETRY_REFUSED_NS = 10 * S_NS
 BULK_NS = 120 * S_NS
 """How long a bulk may take; one that follows one that was not complete in time, twice as long.
-500 000 entries take 10 s or so."""
+200 000 entries take 3.4 s (docs/figures.md), and more take longer in proportion."""
 LATE_MAX = 4
 """So often the time is doubled."""
 AFRESH_NS = 30 * S_NS
