@@ -89,6 +89,23 @@ _port = st.integers(1, 65535)
 
 
 @st.composite
+def extras(draw: st.DrawFn, protocol: int) -> list[bytes]:
+    """What few entries have: labels, a zone, and for TCP how a helper has moved its numbers."""
+    found = []
+    if draw(st.booleans()):
+        labels = draw(st.binary(min_size=16, max_size=16).filter(any))
+        found.append(tlv.attribute(flow.LABELS, labels))
+    if draw(st.booleans()):
+        found.append(tlv.attribute(flow.ZONE, draw(st.integers(1, 65535)).to_bytes(2, "big")))
+    for kind in (flow.SEQ_ADJ_ORIG, flow.SEQ_ADJ_REPLY):
+        if protocol == flow.TCP and draw(st.booleans()):
+            moved = [draw(st.integers(1, 2**31 - 1)).to_bytes(4, "big") for _part in range(3)]
+            parts = (tlv.attribute(part, value) for part, value in enumerate(moved, 1))
+            found.append(tlv.nest(kind, *parts))
+    return found
+
+
+@st.composite
 def entries(draw: st.DrawFn) -> bytes:
     """An entry of any protocol and family, translated or not."""
     four = draw(st.booleans())
@@ -131,6 +148,7 @@ def entries(draw: st.DrawFn) -> bytes:
         more.append(tlv.nest(flow.PROTOINFO, tlv.nest(3, info)))
     if draw(st.booleans()):
         more.append(tlv.attribute(flow.MARK, draw(st.integers(1, 2**32 - 1)).to_bytes(4, "big")))
+    more += draw(extras(protocol))
     timeout = draw(st.none() | st.integers(1, 432_000))
     return entry(orig, reply, *more, status=draw(st.sampled_from([0x8, 0xE, 0x18E, 0x1B0A])),
                  timeout=timeout)  # fmt: skip

@@ -47,10 +47,10 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def box() -> Iterator[Namespace]:
     made = Namespace(f"sy{os.getpid()}n")
-    # Tracking begins with the first rule that needs it.
+    # Tracking begins with the first rule that needs it, and so do labels.
     made.run("nft", "-f", "-", stdin=(
         "table inet fw {\n"
-        "chain in { type filter hook input priority 0; ct state invalid counter; }\n"
+        "chain in { type filter hook input priority 0; ct state invalid ct label set 1; }\n"
         "chain before { type nat hook prerouting priority dstnat; }\n"
         "chain after { type nat hook postrouting priority srcnat; }\n"
         "}\n"
