@@ -106,8 +106,8 @@ def extras(draw: st.DrawFn, protocol: int) -> list[bytes]:
 
 
 @st.composite
-def entries(draw: st.DrawFn) -> bytes:
-    """An entry of any protocol and family, translated or not."""
+def entries(draw: st.DrawFn, *, rare: bool = False) -> bytes:
+    """An entry of any protocol and family, translated or not; with what few have if `rare`."""
     four = draw(st.booleans())
     address = _v4 if four else _v6
     client, server, shared, inside = (draw(address) for _each in range(4))
@@ -148,7 +148,7 @@ def entries(draw: st.DrawFn) -> bytes:
         more.append(tlv.nest(flow.PROTOINFO, tlv.nest(3, info)))
     if draw(st.booleans()):
         more.append(tlv.attribute(flow.MARK, draw(st.integers(1, 2**32 - 1)).to_bytes(4, "big")))
-    more += draw(extras(protocol))
+    more += draw(extras(protocol)) if rare else []
     timeout = draw(st.none() | st.integers(1, 432_000))
     return entry(orig, reply, *more, status=draw(st.sampled_from([0x8, 0xE, 0x18E, 0x1B0A])),
                  timeout=timeout)  # fmt: skip

@@ -74,7 +74,7 @@ def create(attributes: bytes, family: int = socket.AF_INET) -> Request:
 
 
 @how(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(entries())
+@given(entries(rare=True))
 def test_every_entry_goes_through_a_real_kernel_and_comes_out_the_same(
     box: Namespace, table: Table, attributes: bytes
 ) -> None:
