@@ -147,10 +147,19 @@ class Node(Namespace):
         self.heart.poll()
         return self.heart.reports[-1] if self.heart.reports else {}
 
-    def wait_report(self, timeout_s: float = 20, **wanted: object) -> None:
-        """Wait until a new report says so."""
+    def forget_reports(self) -> None:
+        """What was reported so far is of no interest."""
         self.heart.poll()
         self.heart.reports.clear()
+
+    def said(self, **wanted: object) -> bool:
+        """Whether it has reported this, if only for a moment."""
+        self.heart.poll()
+        return any(wanted.items() <= each.items() for each in self.heart.reports)
+
+    def wait_report(self, timeout_s: float = 20, **wanted: object) -> None:
+        """Wait until a new report says so."""
+        self.forget_reports()
 
         def so() -> bool:
             assert self.process is None or self.process.poll() is None, self.log
@@ -328,8 +337,7 @@ class Pair:
 
         try:
             for node in (self.a, self.b):
-                node.heart.poll()
-                node.heart.reports.clear()
+                node.forget_reports()
             wait_for(synced, timeout_s, "synced")
             for node in (self.a, self.b):
                 node.heart.say({"push": "barrier", "id": self._barrier})

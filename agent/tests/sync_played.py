@@ -90,8 +90,8 @@ class Kernel:
             return errno.ENOMEM
         if self.no_helper and verb is Verb.CREATE and flow.HELP in entry.fields:
             return errno.EOPNOTSUPP
-        plain = verb is Verb.CREATE_PLAIN
-        self.table[key] = entry.record.replace(rewrite.helper(entry) if plain else b"", b"")
+        left_out = rewrite.helper(entry) if verb is Verb.CREATE_PLAIN else b""
+        self.table[key] = entry.record.replace(left_out, b"") if left_out else entry.record
         return 0
 
     def _update(self, key: bytes, entry: flow.Entry, *, bare: bool) -> int:

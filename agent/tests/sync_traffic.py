@@ -8,17 +8,17 @@ but us: every packet of both ends is written here.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
 from collections.abc import Iterable, Iterator
 
 from sync_netns import Namespace
-from sync_pair import SHARED_WAN, Node, Pair
+from sync_pair import NOBODY, SHARED_WAN, Node, Pair
 
 SYN, ACK, FIN, RST = 0x02, 0x10, 0x01, 0x04
 HOSTS = 64
-_FAR = "192.0.2.200"
 _MAC_OF_NOBODY = bytes.fromhex("020000000099")
 
 
@@ -54,7 +54,7 @@ class Traffic:
         self._near = _sender(pair.client, "lan")
         self._far = _sender(pair.server, "wan")
         self._lan, self._wan = node.mac["lan"], node.mac["wan"]
-        self._target = socket.inet_aton(_FAR)
+        self._target = socket.inet_aton(NOBODY)
         self._shared = socket.inet_aton(SHARED_WAN)
         for each in (pair.a, pair.b):
             orders = "".join(
@@ -136,3 +136,22 @@ def _sender(inside: Namespace, device: str) -> socket.socket:
         made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         made.bind((device, 0))
     return made
+
+
+@contextlib.contextmanager
+def unheard(pair: Pair, ports: range) -> Iterator[None]:
+    """Begin a flow to nobody at each of these ports while A's service is stopped.
+
+    None of them ends before the test leaves, and what was reported before is forgotten.
+    """
+    timeout = "net.netfilter.nf_conntrack_udp_timeout"
+    pair.a.run("sysctl", "-qw", f"{timeout}=600")
+    with pair.a.still(), pair.client.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for port in ports:
+            sender.sendto(b"x", (NOBODY, port))
+        for node in (pair.a, pair.b):
+            node.forget_reports()
+    try:
+        yield
+    finally:
+        pair.a.run("sysctl", "-qw", f"{timeout}=30")

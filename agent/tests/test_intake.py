@@ -12,8 +12,6 @@ from amaranten_ha.core import flow, tlv
 from amaranten_ha.core.intake import condense
 from amaranten_ha.core.ledger import Op
 
-S_NS, MS_NS = 1_000_000_000, 1_000_000
-
 heard = st.lists(
     st.tuples(
         st.sampled_from(["new", "labelled", "marked", "gone"]),

@@ -8,7 +8,6 @@ that goes on does so because its entry was there, translated and usable.
 from __future__ import annotations
 
 import select
-import signal
 import socket
 from collections.abc import Callable, Iterator
 
@@ -19,7 +18,6 @@ from sync_pair import (
     CLIENT,
     CLIENT6,
     KEY,
-    NOBODY,
     OTHER_KEY,
     SERVER,
     SERVER6,
@@ -28,6 +26,7 @@ from sync_pair import (
     Node,
     Pair,
 )
+from sync_traffic import unheard
 
 from amaranten_ha.io.desk import ask
 
@@ -204,18 +203,12 @@ def test_a_restart_of_either_side_heals(pair: Pair, talks: dict[str, Talk], whic
     assert not pair.b.entries_to(5002)
 
 
-def gave_up(node: Node) -> bool:
-    """Whether a node said why, as it does before it says what came of trying again."""
-    node.heart.poll()
-    why = {"state": "disconnected", "reason": "nothing heard for 1500 ms"}
-    return any(why.items() <= each.items() for each in node.heart.reports)
-
-
 def test_a_cut_of_the_sync_cable_heals(pair: Pair, talks: dict[str, Talk]) -> None:
     pair.switch.run("ip", "link", "set", "sync", "down")
     talks["born meanwhile"] = tcp(pair.client, pair.server, SERVER, SERVER, 5007)
-    for node in (pair.a, pair.b):
-        wait_for(lambda node=node: gave_up(node), 10, f"{node.name} gave the session up")
+    why = {"state": "disconnected", "reason": "nothing heard for 1500 ms"}
+    for node in (pair.a, pair.b):  # said before what came of trying again
+        wait_for(lambda node=node: node.said(**why), 10, f"{node.name} gave the session up")
     pair.a.run("conntrack", "-D", "-p", "udp", check=False)
     pair.switch.run("ip", "link", "set", "sync", "up")
     pair.settle()
@@ -224,21 +217,13 @@ def test_a_cut_of_the_sync_cable_heals(pair: Pair, talks: dict[str, Talk]) -> No
 
 
 def test_lost_events_heal(pair: Pair) -> None:
-    sender = pair.client.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    # None of them may end while the tables are compared.
-    pair.a.run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=600")
-    pair.a.signal(signal.SIGSTOP)
-    for port in range(10_000, 40_000):  # more than the event socket's buffer holds
-        sender.sendto(b"x", (NOBODY, port))
-    pair.a.signal(signal.SIGCONT)
-    sender.close()
-    pair.settle(20)
-    said = ask(pair.a.folder / "sync.sock", {"op": "status"}, 20, "sync")
-    assert said["counters"]["events_lost"] > 0, "the kernel had room for everything"
-    kept = len(pair.a.entries("-p", "udp"))
-    assert kept > 27_000
-    assert len(pair.b.entries("-p", "udp")) == kept
-    pair.a.run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=30")
+    with unheard(pair, range(10_000, 40_000)):  # more than the event socket's buffer holds
+        pair.settle(20)
+        said = ask(pair.a.folder / "sync.sock", {"op": "status"}, 20, "sync")
+        assert said["counters"]["events_lost"] > 0, "the kernel had room for everything"
+        kept = len(pair.a.entries("-p", "udp"))
+        assert kept > 27_000
+        assert len(pair.b.entries("-p", "udp")) == kept
 
 
 def test_a_wrong_key_is_refused_and_named(pair: Pair) -> None:

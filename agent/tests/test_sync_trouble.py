@@ -8,12 +8,12 @@ do when it is asked to: a walk that is refused half-way, another major version.
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Iterator
 
 import pytest
 from sync_netns import Talk, tcp, wait_for
 from sync_pair import NOBODY, SERVER, Node, Pair
+from sync_traffic import unheard
 
 from amaranten_ha.io.desk import ask
 
@@ -74,12 +74,6 @@ def restart(node: Node, altered: str) -> None:
     node.start()
 
 
-def said(node: Node, **wanted: object) -> bool:
-    """Whether a node has reported this since its reports were cleared."""
-    node.heart.poll()
-    return any(wanted.items() <= each.items() for each in node.heart.reports)
-
-
 def talking(pair: Pair, port: int) -> Talk:
     """A connection that both nodes know."""
     talk = tcp(pair.client, pair.server, SERVER, SERVER, port)
@@ -114,9 +108,9 @@ def test_a_walk_that_is_refused_in_a_bulk_is_said_and_the_bulk_begins_anew(pair:
     pair.b.run("conntrack", "-F", check=False)
     restart(pair.a, WALK_REFUSED)
     pair.a.wait_report(entries=1)
-    pair.a.heart.reports.clear()
+    pair.a.forget_reports()
     pair.b.start()
-    wait_for(lambda: said(pair.a, state="stale", reason="the walk is refused"), 10, "it is said")
+    wait_for(lambda: pair.a.said(state="stale", reason="the walk is refused"), 10, "it is said")
     pair.settle()
     take_over(pair)
     assert talk.exchange()
@@ -125,25 +119,17 @@ def test_a_walk_that_is_refused_in_a_bulk_is_said_and_the_bulk_begins_anew(pair:
 
 def test_a_ledger_that_overflows_forgets_and_everything_is_told_anew(pair: Pair) -> None:
     talk = talking(pair, 5604)
-    pair.a.run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=600")
     restart(pair.a, SMALL_LEDGER)
     pair.settle()
-    pair.b.heart.reports.clear()
-    sender = pair.client.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with pair.a.still():
-        for port in range(10_000, 12_000):
-            sender.sendto(b"x", (NOBODY, port))
-    sender.close()
-    wait_for(lambda: said(pair.b, state="bulk"), 10, "a bulk")
-    pair.settle()
-    pair.b.wait_report(entries=2001, missing=0, stale=0, share_permille=1000)
-    kept = {line.split(" dport=")[1].split()[0] for line in pair.b.entries("-d", NOBODY)}
-    assert kept == {str(port) for port in range(10_000, 12_000)}
-    assert (
-        ask(pair.a.folder / "sync.sock", {"op": "status"}, 5, "sync")["counters"]["events_lost"]
-        == 0
-    )
-    pair.a.run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=30")
+    ports = range(10_000, 12_000)
+    with unheard(pair, ports):
+        wait_for(lambda: pair.b.said(state="bulk"), 10, "a bulk")
+        pair.settle()
+        pair.b.wait_report(entries=2001, missing=0, stale=0, share_permille=1000)
+        kept = {line.split(" dport=")[1].split()[0] for line in pair.b.entries("-d", NOBODY)}
+        assert kept == set(map(str, ports))
+        status = ask(pair.a.folder / "sync.sock", {"op": "status"}, 5, "sync")
+        assert status["counters"]["events_lost"] == 0
     take_over(pair)
     assert talk.exchange()
     talk.close()
@@ -173,18 +159,9 @@ def test_while_lost_events_are_looked_for_neither_node_calls_it_a_copy(
 ) -> None:
     restart(pair.a, altered)
     pair.settle()
-    sender = pair.client.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    pair.a.run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=600")
-    pair.a.signal(signal.SIGSTOP)
-    for port in range(10_000, 40_000):  # more than the event socket's buffer holds
-        sender.sendto(b"x", (NOBODY, port))
-    for node in (pair.a, pair.b):
-        node.heart.poll()
-        node.heart.reports.clear()
-    pair.a.signal(signal.SIGCONT)
-    sender.close()
     here, there = "events were lost: comparing the whole table", "fw-a has lost events: it compares"
-    wait_for(lambda: said(pair.a, state="bulk", reason=here), 20, "A says it")
-    wait_for(lambda: said(pair.b, state="bulk", reason=f"{there} its whole table"), 20, "B says it")
-    pair.settle(30)
-    pair.a.run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=30")
+    with unheard(pair, range(10_000, 40_000)):  # more than the event socket's buffer holds
+        wait_for(lambda: pair.a.said(state="bulk", reason=here), 20, "A says it")
+        said = {"state": "bulk", "reason": f"{there} its whole table"}
+        wait_for(lambda: pair.b.said(**said), 20, "B says it")
+        pair.settle(30)
